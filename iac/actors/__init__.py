@@ -1,0 +1,1 @@
+"""Thin Trio shells around the domain: functions that get channels and callables."""

@@ -1,0 +1,1 @@
+"""What a plan and an apply are: steps, processes, work directories, Terraform binaries."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: one module per aggregate; rows become frozen records at once."""
