@@ -1,0 +1,367 @@
+"""The lifecycle of a task as one pure function: `decide(task, event, now)` gives the task as it is afterwards.
+
+    pending ─► queued ─► assigned ─► running ─► planned ─► queued (phase apply) ─► … ─► succeeded
+       │          │  ◄──────┘           │ ╲         │
+       ▼          ▼    unclaimed        ▼   ╲       ▼
+    cancelled  cancelled           cancelling  lost  cancelled        failed from running, cancelling, lost, queued
+
+The store reads the row under its lock, calls `decide`, and writes the difference in one conditional UPDATE; nobody else
+moves a task. Numbers T1…T17 are the transitions of the protocol's specification.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from iac.domain.records import FINAL, Confirmation, Task
+from iac.domain.work import Result
+from iac.errors import AlreadyFinal, Fenced, IllegalTransition, PlanStale
+
+MAX_ATTEMPTS = 2
+"""A plan whose runner vanished is tried this often in all; an apply never twice."""
+
+
+class Effect(StrEnum):
+    """What the same transaction (or, for `STOP`, the caller after it) has to do."""
+
+    RELEASE_LOCK = "release_lock"
+    HOLD_LOCK = "hold_lock"  # the outcome is unknown: the lock stays, with a reason that says so
+    STATE_UNCERTAIN = "state_uncertain"
+    STOP = "stop"  # somebody runs it: tell them to stop
+
+
+class Decision(msgspec.Struct, frozen=True):
+    task: Task
+    effects: tuple[Effect, ...] = ()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of what may happen to a task."""
+
+
+class Queue(Event, frozen=True, kw_only=True):
+    """T1: nothing stands before it in its workspace."""
+
+
+class Assign(Event, frozen=True, kw_only=True):
+    """T3: the dispatcher gives it to a runner under a new fence."""
+
+    agent_id: str
+    assignment_id: str
+    fence: int
+
+
+class QueueTimeout(Event, frozen=True, kw_only=True):
+    """T4: nobody took it for too long."""
+
+    after: timedelta
+
+
+class Claim(Event, frozen=True, kw_only=True):
+    """T5: the runner fetched the task's data; from now on it may have had effects."""
+
+    fence: int
+
+
+class Unassign(Event, frozen=True, kw_only=True):
+    """T6: given back, or its runner went away, before it was claimed."""
+
+    fence: int
+
+
+class Cancel(Event, frozen=True, kw_only=True):
+    """T2, T7, T9: somebody, or a deadline, wants it stopped."""
+
+    cancel_id: str
+    reason: str
+    by: str
+    force: bool = False
+
+
+class Discard(Event, frozen=True, kw_only=True):
+    """T2 from planned: the plan will not be applied."""
+
+    by: str
+    comment: str = ""
+
+
+class Confirm(Event, frozen=True, kw_only=True):
+    """T17: the plan that was looked at may be applied."""
+
+    by: str
+    comment: str
+    plan_digest: str
+
+
+class Report(Event, frozen=True, kw_only=True):
+    """T8, T10, T11, T16: the runner says how the phase ended."""
+
+    fence: int
+    result: Result
+
+
+class Lose(Event, frozen=True, kw_only=True):
+    """T12, T13, T14: the runner is gone, and nobody knows how far it came. `retry` allows a plan another attempt."""
+
+    fence: int
+    reason: str
+    detail: str
+    retry: bool = True
+
+
+class Heard(Event, frozen=True, kw_only=True):
+    """T15: the runner that was given up is back, with the same fence."""
+
+    fence: int
+
+
+class Resolve(Event, frozen=True, kw_only=True):
+    """T14: a human declares a lost apply over."""
+
+    by: str
+    comment: str
+    fence: int
+    unlock: bool
+
+
+def decide(task: Task, event: Event, now: datetime) -> Decision:
+    """What `event` makes of `task`.
+
+    Raises AlreadyFinal, IllegalTransition, Fenced or PlanStale where the move is not allowed; a repetition of what
+    already happened is no error and changes nothing.
+    """
+    match event:
+        case Queue():
+            _need(task, "pending", by="queue")
+            return Decision(replace(task, status="queued", queued_at=now))
+        case Assign():
+            return _assign(task, event, now)
+        case QueueTimeout():
+            return _queue_timeout(task, event, now)
+        case Claim():
+            return _claim(task, event, now)
+        case Unassign():
+            return _unassign(task, event)
+        case Cancel():
+            return _cancel(task, event, now)
+        case Discard():
+            _need(task, "planned", by="discard")
+            return _end(task, "cancelled", now, outcome="discarded", reason="discarded", detail=event.comment or None)
+        case Confirm():
+            return _confirm(task, event, now)
+        case Report():
+            return _report(task, event, now)
+        case Lose():
+            return _lose(task, event, now)
+        case Heard():
+            return _heard(task, event)
+        case Resolve():
+            return _resolve(task, event, now)
+        case _:
+            assert_never(event)  # type: ignore[arg-type]
+
+
+def _need(task: Task, *allowed: str, by: str) -> None:
+    if task.status in allowed:
+        return
+    if task.status in FINAL:
+        raise AlreadyFinal(f"Task {task.id} is already {task.status}; nothing changes any more.", status=task.status)
+    raise IllegalTransition(
+        f"Task {task.id} is {task.status}: {by} is possible only while it is {' or '.join(allowed)}.",
+        status=task.status,
+        allowed=list(allowed),
+    )
+
+
+def _same_fence(task: Task, fence: int) -> None:
+    if fence != task.fence:
+        raise Fenced(
+            f"Assignment {fence} of task {task.id} was taken away; the current one is {task.fence}.", fence=task.fence
+        )
+
+
+def _end(task: Task, status: str, now: datetime, **facts: object) -> Decision:
+    done = replace(task, status=status, finished_at=now, stage=None, **facts)
+    return Decision(done, (Effect.RELEASE_LOCK,) if task.takes_lock else ())
+
+
+def _assign(task: Task, event: Assign, now: datetime) -> Decision:
+    _need(task, "queued", by="assign")
+    return Decision(
+        replace(
+            task,
+            status="assigned",
+            agent_id=event.agent_id,
+            assignment_id=event.assignment_id,
+            fence=event.fence,
+            attempt=task.attempt + 1,
+            assigned_at=now,
+            claimed_at=None,
+            result_id=None,
+        )
+    )
+
+
+def _queue_timeout(task: Task, event: QueueTimeout, now: datetime) -> Decision:
+    _need(task, "queued", by="queue timeout")
+    detail = f"No runner took the task within {event.after}."
+    return _end(task, "failed", now, reason="queue_timeout", detail=detail)
+
+
+def _claim(task: Task, event: Claim, now: datetime) -> Decision:
+    _same_fence(task, event.fence)
+    if task.claimed_at is not None and task.status in ("running", "cancelling"):
+        return Decision(task)
+    _need(task, "assigned", by="claim")
+    return Decision(
+        replace(task, status="running", claimed_at=now, started_at=task.started_at or now, reason=None, detail=None)
+    )
+
+
+def _unassign(task: Task, event: Unassign) -> Decision:
+    _same_fence(task, event.fence)
+    _need(task, "assigned", by="giving it back")
+    return Decision(replace(task, status="queued", agent_id=None, assignment_id=None, attempt=task.attempt - 1))
+
+
+def _cancel(task: Task, event: Cancel, now: datetime) -> Decision:
+    if task.status in ("pending", "queued", "planned", "assigned"):
+        # Assigned and not yet claimed: nothing has happened that would have to be undone (T7).
+        stop = (Effect.STOP,) if task.status == "assigned" else ()
+        asked = _with_cancel(task, event, now)
+        ended = _end(asked, "cancelled", now, reason=event.reason)
+        return Decision(ended.task, ended.effects + stop)
+    if task.status == "running":
+        return Decision(replace(_with_cancel(task, event, now), status="cancelling"), (Effect.STOP,))
+    _need(task, "cancelling", "lost", by="cancel")
+    if task.cancel_id is None:
+        return Decision(_with_cancel(task, event, now), (Effect.STOP,))
+    if event.force and not task.cancel_force:
+        return Decision(replace(task, cancel_force=True), (Effect.STOP,))
+    return Decision(task)
+
+
+def _with_cancel(task: Task, event: Cancel, now: datetime) -> Task:
+    return replace(
+        task,
+        cancel_id=event.cancel_id,
+        cancel_reason=event.reason,
+        cancel_by=event.by,
+        cancel_force=event.force,
+        cancel_requested_at=now,
+    )
+
+
+def _confirm(task: Task, event: Confirm, now: datetime) -> Decision:
+    _need(task, "planned", by="confirm")
+    if event.plan_digest != task.plan_digest:
+        raise PlanStale(
+            f"The plan of task {task.id} is another one than the one you looked at; look again.",
+            plan_digest=task.plan_digest,
+        )
+    by = Confirmation(by=event.by, at=now, comment=event.comment, plan_digest=event.plan_digest)
+    return Decision(_to_apply(task, by, now))
+
+
+def _to_apply(task: Task, by: Confirmation, now: datetime) -> Task:
+    return replace(
+        task,
+        status="queued",
+        phase="apply",
+        confirmation=by,
+        queued_at=now,
+        agent_id=None,
+        assignment_id=None,
+        claimed_at=None,
+        attempt=0,
+        stage=None,
+    )
+
+
+def _report(task: Task, event: Report, now: datetime) -> Decision:
+    result = event.result
+    if task.result_id == result.result_id:
+        return Decision(task)
+    _same_fence(task, event.fence)
+    _need(task, "running", "cancelling", "lost", by="report")
+    reported = replace(
+        task,
+        result_id=result.result_id,
+        exit_code=result.exit_code,
+        signal=result.signal,
+        state_safe=result.state_safe,
+        reason=result.reason,
+        detail=result.detail,
+    )
+    if result.status == "planned":
+        return _planned(reported, now)
+    if task.phase == "apply" and not result.state_safe:
+        return _strand(reported, result.reason or "state_not_stored", result.detail)
+    status = result.status
+    if status == "cancelled" and task.cancel_id is None:
+        # Nobody asked: whatever interrupted it is a failure, not a wish.
+        status = "failed"
+        reported = replace(reported, reason=result.reason or "interrupted")
+    elif status == "cancelled":
+        reported = replace(reported, reason=result.reason or task.cancel_reason)
+    return _end(reported, status, now, outcome=result.outcome)
+
+
+def _planned(task: Task, now: datetime) -> Decision:
+    if task.status == "cancelling":
+        # The plan is stored, but it was asked to stop: it must not wait for, or even get, an approval.
+        return _end(task, "cancelled", now, reason=task.cancel_reason)
+    task = replace(task, planned_at=now, reason=None, detail=None)
+    if task.action == "plan":
+        outcome = "planned" if task.has_changes else "planned_and_finished"
+        return _end(task, "succeeded", now, outcome=outcome)
+    if not task.has_changes:
+        return _end(task, "succeeded", now, outcome="planned_and_finished")
+    if task.auto_apply and task.plan_digest is not None:
+        by = Confirmation(by="auto-apply", at=now, comment="", plan_digest=task.plan_digest)
+        return Decision(_to_apply(task, by, now))
+    return Decision(replace(task, status="planned", agent_id=None, assignment_id=None, stage=None))
+
+
+def _strand(task: Task, reason: str, detail: str | None) -> Decision:
+    lost = replace(task, status="lost", reason=reason, detail=detail, stage=None)
+    return Decision(lost, (Effect.HOLD_LOCK, Effect.STATE_UNCERTAIN))
+
+
+def _lose(task: Task, event: Lose, now: datetime) -> Decision:
+    _same_fence(task, event.fence)
+    _need(task, "running", "cancelling", by="giving it up")
+    if task.phase == "apply":
+        return _strand(task, event.reason, event.detail)
+    if task.cancel_id is not None:
+        return _end(task, "cancelled", now, reason=task.cancel_reason, detail=event.detail)
+    if event.retry and task.attempt < MAX_ATTEMPTS:
+        again = replace(
+            task, status="queued", queued_at=now, agent_id=None, assignment_id=None, claimed_at=None, stage=None
+        )
+        return Decision(replace(again, reason=event.reason, detail=event.detail))
+    return _end(task, "failed", now, reason=event.reason, detail=event.detail)
+
+
+def _heard(task: Task, event: Heard) -> Decision:
+    _same_fence(task, event.fence)
+    if task.status in ("running", "cancelling"):
+        return Decision(task)
+    _need(task, "lost", by="taking it up again")
+    if task.cancel_id is not None:
+        return Decision(replace(task, status="cancelling", reason=None, detail=None), (Effect.STOP,))
+    return Decision(replace(task, status="running", reason=None, detail=None))
+
+
+def _resolve(task: Task, event: Resolve, now: datetime) -> Decision:
+    _need(task, "lost", by="resolve")
+    detail = f"Resolved by {event.by}" + (f": {event.comment}" if event.comment else ".")
+    done = replace(
+        task, status="failed", finished_at=now, stage=None, fence=event.fence, reason=task.reason, detail=detail
+    )
+    return Decision(done, (Effect.RELEASE_LOCK,) if event.unlock else (Effect.HOLD_LOCK,))

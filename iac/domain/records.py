@@ -1,0 +1,236 @@
+"""The platform's records: frozen, made at the edge from rows and bodies, never changed in place.
+
+Instants are timezone-aware datetimes in UTC. Byte counts are integers. Ids are text but for tasks, which are integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+Action = Literal["plan", "apply", "plan_and_apply", "destroy", "refresh_only"]
+Phase = Literal["plan", "apply"]
+Status = Literal[
+    "pending",
+    "queued",
+    "assigned",
+    "running",
+    "planned",
+    "cancelling",
+    "lost",
+    "cancelled",
+    "succeeded",
+    "failed",
+]
+Outcome = Literal["applied", "planned", "planned_and_finished", "discarded"]
+LockKind = Literal["user", "task"]
+Category = Literal["terraform", "environment"]
+Engine = Literal["terraform", "tofu"]
+ExecutionMode = Literal["local", "agent"]
+ConfigurationKind = Literal["archive", "files", "tf_code"]
+StateVerdict = Literal["current", "superseded", "quarantined", "checkpoint"]
+
+FINAL: frozenset[Status] = frozenset({"cancelled", "succeeded", "failed"})
+APPLYING: frozenset[Action] = frozenset({"apply", "plan_and_apply", "destroy", "refresh_only"})
+"""The actions that may change state: one of them at a time in a workspace, under the workspace's lock."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records."""
+
+
+class Lock(Record, frozen=True, kw_only=True):
+    """Who holds a workspace, and the token that releases it."""
+
+    kind: LockKind
+    owner: str
+    token: str
+    reason: str
+    since: datetime
+
+
+class Workspace(Record, frozen=True, kw_only=True):
+    id: str
+    name: str
+    description: str
+    execution_mode: ExecutionMode
+    engine: Engine
+    terraform_version: str
+    working_directory: str
+    auto_apply: bool
+    provider_config: Mapping[str, Any] | None
+    tags: Mapping[str, str]
+    lock: Lock | None
+    state_fence: int
+    current_serial: int | None
+    lineage: str | None
+    state_uncertain: bool
+    configuration_id: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Configuration(Record, frozen=True, kw_only=True):
+    """One immutable version of a workspace's configuration; `digest` is over the normalised archive."""
+
+    id: str
+    workspace_id: str
+    kind: ConfigurationKind
+    digest: str
+    size: int
+    files: tuple[str, ...]
+    message: str
+    created_by: str
+    created_at: datetime
+
+
+class Variable(Record, frozen=True, kw_only=True):
+    """A variable; `value` is None where it is sensitive and the reader may not see it."""
+
+    id: str
+    workspace_id: str
+    key: str
+    category: Category
+    hcl: bool
+    sensitive: bool
+    value: str | None
+    description: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Resource(Record, frozen=True, kw_only=True):
+    """A resource block kept by the platform itself (the seed's `resources[]`), assembled into each task's bundle."""
+
+    id: str
+    workspace_id: str
+    mode: Literal["managed", "data"]
+    type: str
+    name: str
+    body: Mapping[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Confirmation(Record, frozen=True, kw_only=True):
+    """The approval of a plan: data, checked in the statement that queues the apply."""
+
+    by: str
+    at: datetime
+    comment: str
+    plan_digest: str
+
+
+class Task(Record, frozen=True, kw_only=True):
+    """One run of Terraform for a workspace; see iac.domain.lifecycle for what may happen to it."""
+
+    id: int
+    workspace_id: str
+    workspace_name: str
+    action: Action
+    phase: Phase
+    status: Status
+    outcome: Outcome | None
+    execution_mode: ExecutionMode
+    priority: int
+    auto_apply: bool
+    targets: tuple[str, ...]
+    replace: tuple[str, ...]
+    message: str
+    created_by: str
+    bundle_digest: str
+    terraform_version: str
+    plan_task_id: int | None
+    retry_of: int | None
+    fence: int
+    attempt: int
+    assignment_id: str | None
+    agent_id: str | None
+    stage: str | None
+    cancel_id: str | None
+    cancel_reason: str | None
+    cancel_force: bool
+    cancel_by: str | None
+    confirmation: Confirmation | None
+    plan_digest: str | None
+    has_changes: bool | None
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    detail: str | None
+    result_id: str | None
+    state_safe: bool
+    created_at: datetime
+    queued_at: datetime | None
+    assigned_at: datetime | None
+    claimed_at: datetime | None
+    started_at: datetime | None
+    planned_at: datetime | None
+    cancel_requested_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def takes_lock(self) -> bool:
+        return self.action in APPLYING
+
+
+class StateVersion(Record, frozen=True, kw_only=True):
+    """One stored state: raw bytes are kept elsewhere, sealed; `serial` and `lineage` are those inside them."""
+
+    id: str
+    workspace_id: str
+    serial: int
+    lineage: str
+    sha256: str
+    size: int
+    verdict: StateVerdict
+    reason: str | None
+    task_id: int | None
+    fence: int | None
+    partial: bool
+    rollback_of: int | None
+    terraform_version: str
+    resource_count: int
+    created_by: str
+    created_at: datetime
+
+
+class LogStream(Record, frozen=True, kw_only=True):
+    """The log of one assignment. `length` counts masked bytes that are stored for good."""
+
+    task_id: int
+    fence: int
+    phase: Phase
+    length: int
+    state: Literal["open", "complete", "incomplete"]
+    sha256: str | None
+    truncated_bytes: int
+
+
+class ApiToken(Record, frozen=True, kw_only=True):
+    id: str
+    name: str
+    role: Literal["viewer", "operator", "admin"]
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class AuditEntry(Record, frozen=True, kw_only=True):
+    id: int
+    at: datetime
+    actor: str
+    verb: str
+    subject: str
+    facts: Mapping[str, Any]

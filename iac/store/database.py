@@ -1,0 +1,185 @@
+"""The one place where asyncio exists: `databases` over asyncpg on a trio-asyncio loop.
+
+A store function is an asyncio-side coroutine `async def f(c: Connection, …)` that is handed to `Database.tx`: one call,
+one transaction, all its statements on one connection. It is shielded, because a bridge call that is cancelled half-way
+breaks the pooled connection; it is bounded, because every statement has a command timeout and every lock a lock timeout.
+A caller that was cancelled meanwhile learns it right after; the write may have been committed, so writes are idempotent.
+
+`databases.Database.transaction()` is not used: it loses a connection at each failed COMMIT and does not span bridge calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import asyncpg
+import databases
+import trio
+import trio_asyncio
+
+from iac.errors import StartFailed, Unavailable
+
+log = logging.getLogger(__name__)
+
+EX_UNAVAILABLE = 69
+MIN_VERSION = 14
+COMMAND_TIMEOUT = 20.0
+P = ParamSpec("P")
+R = TypeVar("R")
+Row = Mapping[str, Any]
+
+_GONE = (
+    OSError,
+    TimeoutError,
+    asyncio.CancelledError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+)
+
+
+class Connection:
+    """What a store function sees of the database: named parameters in, mappings out."""
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - databases has no types
+        self._connection = connection
+
+    async def all(self, sql: str, **values: object) -> list[Row]:
+        return [row._mapping for row in await self._connection.fetch_all(sql, values)]
+
+    async def first(self, sql: str, **values: object) -> Row | None:
+        row = await self._connection.fetch_one(sql, values)
+        return None if row is None else row._mapping
+
+    async def value(self, sql: str, **values: object) -> Any:  # noqa: ANN401 - the caller knows its column
+        return await self._connection.fetch_val(sql, values)
+
+    async def run(self, sql: str, **values: object) -> None:
+        await self._connection.execute(sql, values)
+
+    async def script(self, sql: str) -> None:
+        """Several statements at once, without parameters."""
+        await self._connection.raw_connection.execute(sql)
+
+    async def many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """One statement with positional parameters ($1 …) for many rows, in one round trip."""
+        await self._connection.raw_connection.executemany(sql, rows)
+
+
+class Database:
+    """A pool of connections, used from Trio. Made by `open_database`."""
+
+    def __init__(self, url: str, *, pool_size: int) -> None:
+        base, ssl = _split(url)
+        self._pool = databases.Database(
+            base,
+            min_size=1,
+            max_size=pool_size,
+            ssl=ssl,
+            timeout=10,
+            command_timeout=COMMAND_TIMEOUT,
+            server_settings={
+                "application_name": "iac-server",
+                "timezone": "UTC",
+                "lock_timeout": "10s",
+                "idle_in_transaction_session_timeout": "30s",
+            },
+        )
+
+    async def tx(
+        self, function: Callable[Concatenate[Connection, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Runs one store function as one transaction. Raises Unavailable when the database cannot be used now."""
+
+        async def body() -> R:
+            async with self._pool.connection() as connection:
+                async with connection.raw_connection.transaction():
+                    return await function(Connection(connection), *args, **kwargs)
+
+        return await self._bridge(body)
+
+    async def _bridge(self, body: Callable[[], Awaitable[R]]) -> R:
+        try:
+            with trio.CancelScope(shield=True):  # bounded by the command and lock timeouts of each statement
+                result: R = await trio_asyncio.aio_as_trio(body)()
+        except _GONE as error:
+            log.warning("database call failed", extra={"error": repr(error)})
+            raise Unavailable("The database cannot be used right now; try again.", code="db_unavailable") from error
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return result
+
+    async def connect(self) -> None:
+        await self._bridge(self._pool.connect)
+
+    async def close(self) -> None:
+        with trio.move_on_after(3, shield=True) as scope:
+            await trio_asyncio.aio_as_trio(self._pool.disconnect)()
+        if scope.cancelled_caught:
+            self._pool._backend._pool.terminate()
+
+
+@asynccontextmanager
+async def open_database(url: str, *, pool_size: int = 8) -> AsyncIterator[Database]:
+    """A connected database, with the asyncio loop it lives on; everything that uses it belongs inside the body.
+
+    Raises StartFailed (69) when it cannot be reached, (78) when it is older than PostgreSQL 14.
+    """
+    async with trio_asyncio.open_loop() as loop:
+        # Without this handler, one forgotten future makes the loop end in a way that nothing can cancel.
+        loop.set_exception_handler(_complain)
+        database = Database(url, pool_size=pool_size)
+        try:
+            await database.connect()
+        except (Unavailable, asyncpg.PostgresError) as error:
+            cause = error.__cause__ or error
+            raise StartFailed(
+                f"IAC_DATABASE_URL: cannot use the database at {_shown(url)}: {cause or type(cause).__name__}. "
+                "Check that it runs, that the address is right and that the user may connect.",
+                exit_code=EX_UNAVAILABLE,
+            ) from None
+        try:
+            await database.tx(_check_version)
+            yield database
+        finally:
+            with trio.CancelScope(shield=True):  # close() has its own budget of 3 s
+                await database.close()
+
+
+async def _check_version(c: Connection) -> None:
+    version = int(await c.value("SHOW server_version_num"))
+    if version < MIN_VERSION * 10_000:
+        shown = await c.value("SHOW server_version")
+        raise StartFailed(
+            f"IAC_DATABASE_URL: the server is PostgreSQL {shown}; IAC needs {MIN_VERSION} or newer. Upgrade it, or leave "
+            "the variable unset to use the embedded one.",
+            exit_code=78,
+        )
+
+
+def _complain(_loop: object, context: Mapping[str, Any]) -> None:
+    log.warning("asyncio", extra={"error": repr(context.get("exception") or context.get("message"))})
+
+
+def _split(url: str) -> tuple[str, bool]:
+    """asyncpg must be told about TLS explicitly: its default of trying first leaks futures when a connect is cancelled."""
+    base, _, query = url.partition("?")
+    wanted = [part for part in query.split("&") if part.startswith("sslmode=")]
+    rest = "&".join(part for part in query.split("&") if part and not part.startswith("sslmode="))
+    return (f"{base}?{rest}" if rest else base), bool(wanted) and not wanted[0].endswith(("=disable", "=allow"))
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or "a local socket"
+    return f"{quote(unquote(parts.username or ''))}@{host}:{parts.port or 5432}{parts.path}"

@@ -1,0 +1,251 @@
+"""Tasks: created with frozen inputs, moved only by `move`, which performs what iac.domain.lifecycle decides.
+
+Lock order, everywhere: the workspace's row, then the task's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from iac.domain.lifecycle import Assign, Decision, Effect, Event, Queue, decide
+from iac.domain.records import Confirmation, Status, Task
+from iac.errors import Conflict, NotFound
+from iac.store import audit, workspaces
+from iac.store.database import Connection, Row
+
+COLUMNS = """
+    t.id, t.workspace_id, w.name AS workspace_name, t.action, t.phase, t.status, t.outcome, t.execution_mode, t.priority,
+    t.auto_apply, t.targets, t.replace, t.message, t.created_by, t.bundle_digest, t.terraform_version, t.plan_task_id,
+    t.retry_of, t.fence, t.attempt, t.assignment_id, t.agent_id, t.stage, t.cancel_id, t.cancel_reason, t.cancel_force,
+    t.cancel_by, t.cancel_requested_at, t.confirmed_by, t.confirmed_at, t.confirm_comment, t.confirmed_digest,
+    t.plan_digest, t.has_changes, t.exit_code, t.signal, t.reason, t.detail, t.result_id, t.state_safe, t.created_at,
+    t.queued_at, t.assigned_at, t.claimed_at, t.started_at, t.planned_at, t.finished_at
+"""
+FROM = "FROM task t JOIN workspace w ON w.id = t.workspace_id"
+_CONFIRMATION = ("confirmed_by", "confirmed_at", "confirm_comment", "confirmed_digest")
+_LISTS = frozenset({"targets", "replace"})
+
+
+def from_row(row: Row) -> Task:
+    confirmation = None
+    if row["confirmed_by"] is not None:
+        confirmation = Confirmation(
+            by=row["confirmed_by"],
+            at=row["confirmed_at"],
+            comment=row["confirm_comment"],
+            plan_digest=row["confirmed_digest"],
+        )
+    values = {name: row[name] for name in Task.__struct_fields__ if name != "confirmation"}
+    for name in _LISTS:
+        values[name] = tuple(values[name])
+    return Task(confirmation=confirmation, **values)
+
+
+async def get(c: Connection, task_id: int) -> Task:
+    """Raises NotFound."""
+    row = await c.first(f"SELECT {COLUMNS} {FROM} WHERE t.id = :id", id=task_id)
+    if row is None:
+        raise NotFound(f"There is no task {task_id}.")
+    return from_row(row)
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A task before and after an event, and what is left to do outside the database."""
+
+    before: Task
+    task: Task
+    effects: tuple[Effect, ...]
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.task
+
+
+async def move(c: Connection, task_id: int, event: Event) -> Moved:
+    """Applies one event: reads under the lock, decides, writes the difference if the row is still as it was.
+
+    Raises NotFound and whatever the lifecycle refuses.
+    """
+    before = await _held(c, task_id)
+    now: datetime = await c.value("SELECT clock_timestamp()")
+    decision = decide(before, event, now)
+    if decision.task != before:
+        await _write(c, before, decision.task)
+    await _perform(c, decision)
+    return Moved(before, decision.task, decision.effects)
+
+
+async def assign(c: Connection, task_id: int, *, agent_id: str, assignment_id: str) -> Task:
+    """T3: a new fence, and the log stream that belongs to it. Earlier streams of the task are closed."""
+    fence = await c.value("SELECT nextval('fence')")
+    moved = await move(c, task_id, Assign(agent_id=agent_id, assignment_id=assignment_id, fence=fence))
+    await c.run(
+        "UPDATE log_stream SET state = 'incomplete' WHERE task_id = :id AND state = 'open'",
+        id=task_id,
+    )
+    await c.run(
+        "INSERT INTO log_stream (task_id, fence, phase) VALUES (:id, :fence, :phase)",
+        id=task_id,
+        fence=fence,
+        phase=moved.task.phase,
+    )
+    return moved.task
+
+
+async def next_fence(c: Connection) -> int:
+    """A fence above all that were given out."""
+    return int(await c.value("SELECT nextval('fence')"))
+
+
+async def _held(c: Connection, task_id: int) -> Task:
+    workspace_id = await c.value("SELECT workspace_id FROM task WHERE id = :id", id=task_id)
+    if workspace_id is None:
+        raise NotFound(f"There is no task {task_id}.")
+    await c.run("SELECT 1 FROM workspace WHERE id = :id FOR NO KEY UPDATE", id=workspace_id)
+    row = await c.first(f"SELECT {COLUMNS} {FROM} WHERE t.id = :id FOR UPDATE OF t", id=task_id)
+    if row is None:
+        raise NotFound(f"There is no task {task_id}.")
+    return from_row(row)
+
+
+async def _write(c: Connection, before: Task, after: Task) -> None:
+    columns = changed_columns(before, after)
+    assignments = ", ".join(f"{name} = :{name}" for name in columns)
+    found = await c.value(
+        f"""UPDATE task SET {assignments}
+            WHERE id = :id AND status = :old_status AND fence = :old_fence RETURNING id""",
+        id=before.id,
+        old_status=before.status,
+        old_fence=before.fence,
+        **columns,
+    )
+    if found is None:
+        raise Conflict(f"Task {before.id} changed meanwhile; read it again.", code="changed_meanwhile")
+
+
+def changed_columns(before: Task, after: Task) -> dict[str, Any]:
+    """The columns in which the two differ, with their new values."""
+    columns = {
+        name: getattr(after, name)
+        for name in Task.__struct_fields__
+        if name != "confirmation" and getattr(after, name) != getattr(before, name)
+    }
+    if after.confirmation is not None and after.confirmation != before.confirmation:
+        by = after.confirmation
+        columns.update(zip(_CONFIRMATION, (by.by, by.at, by.comment, by.plan_digest), strict=True))
+    return columns
+
+
+async def _perform(c: Connection, decision: Decision) -> None:
+    task = decision.task
+    if Effect.HOLD_LOCK in decision.effects:
+        reason = f"the outcome of task {task.id} ({task.action}) is not known: {task.detail or task.reason}"
+        await workspaces.explain_lock_of_task(c, task.workspace_id, task.id, reason)
+    if Effect.STATE_UNCERTAIN in decision.effects:
+        await c.run("UPDATE workspace SET state_uncertain = true WHERE id = :id", id=task.workspace_id)
+    if Effect.RELEASE_LOCK in decision.effects:
+        await workspaces.release_lock_of_task(c, task.workspace_id, task.id)
+        await advance(c, task.workspace_id)
+
+
+async def advance(c: Connection, workspace_id: str) -> list[int]:
+    """T1 for whatever may go now: plans at once, and the oldest lock-taking task if the workspace is free.
+
+    The caller holds the workspace's row. Returns the tasks that were queued.
+    """
+    rows = await c.all(
+        f"SELECT {COLUMNS} {FROM} WHERE t.workspace_id = :id AND t.status = 'pending' ORDER BY t.id FOR UPDATE OF t",
+        id=workspace_id,
+    )
+    queued = []
+    now: datetime = await c.value("SELECT clock_timestamp()")
+    for task in map(from_row, rows):
+        if task.takes_lock:
+            reason = f"{task.action} by {task.created_by}" + (f": {task.message}" if task.message else "")
+            if await workspaces.take_lock(c, workspace_id, "task", str(task.id), reason) is None:
+                continue
+        await _write(c, task, decide(task, Queue(), now).task)
+        queued.append(task.id)
+    return queued
+
+
+async def waiting_and_running(c: Connection) -> list[Task]:
+    """All tasks that are not over, oldest first."""
+    rows = await c.all(
+        f"SELECT {COLUMNS} {FROM} WHERE t.status NOT IN ('cancelled', 'succeeded', 'failed') ORDER BY t.id"
+    )
+    return [from_row(row) for row in rows]
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """What a list of tasks is narrowed to; empty means all."""
+
+    workspace_id: str | None = None
+    statuses: tuple[Status, ...] = ()
+    actions: tuple[str, ...] = ()
+    search: str | None = None
+
+    def conditions(self) -> tuple[str, dict[str, object]]:
+        parts, values = ["true"], dict[str, object]()
+        if self.workspace_id is not None:
+            parts.append("t.workspace_id = :workspace_id")
+            values["workspace_id"] = self.workspace_id
+        if self.actions:
+            parts.append("t.action = ANY(:actions)")
+            values["actions"] = list(self.actions)
+        if self.search is not None:
+            parts.append("(t.message ILIKE :search OR w.name ILIKE :search OR t.created_by ILIKE :search)")
+            values["search"] = f"%{self.search}%"
+        return " AND ".join(parts), values
+
+
+async def page(c: Connection, chosen: Filter, *, limit: int, before: int | None) -> list[Task]:
+    """Newest first, those below the id `before`."""
+    where, values = chosen.conditions()
+    if chosen.statuses:
+        where += " AND t.status = ANY(:statuses)"
+        values["statuses"] = list(chosen.statuses)
+    if before is not None:
+        where += " AND t.id < :before"
+        values["before"] = before
+    rows = await c.all(f"SELECT {COLUMNS} {FROM} WHERE {where} ORDER BY t.id DESC LIMIT :limit", limit=limit, **values)
+    return [from_row(row) for row in rows]
+
+
+async def counts(c: Connection, chosen: Filter) -> dict[str, int]:
+    """How many tasks there are of each status, under the filter without its statuses."""
+    where, values = chosen.conditions()
+    rows = await c.all(f"SELECT t.status, count(*) AS n {FROM} WHERE {where} GROUP BY t.status", **values)
+    return {row["status"]: row["n"] for row in rows}
+
+
+async def set_stage(c: Connection, task_id: int, fence: int, stage: str | None) -> None:
+    """What the runner is at; only the current assignment may say so."""
+    await c.run(
+        "UPDATE task SET stage = :stage WHERE id = :id AND fence = :fence AND status IN ('running', 'cancelling')",
+        id=task_id,
+        fence=fence,
+        stage=stage,
+    )
+
+
+async def noted_move(c: Connection, task_id: int, event: Event, *, by: str, verb: str, **facts: object) -> Moved:
+    """A move that a person asked for: audited in the same transaction when it changed anything."""
+    moved = await move(c, task_id, event)
+    if moved.changed:
+        await audit.note(c, by, verb, f"task-{task_id}", workspace=moved.task.workspace_id, **facts)
+    return moved
+
+
+async def unfinished_of(c: Connection, agent_id: str) -> Sequence[Task]:
+    """The tasks that this runner holds, or held when it went away."""
+    rows = await c.all(
+        f"""SELECT {COLUMNS} {FROM} WHERE t.agent_id = :agent_id
+            AND t.status IN ('assigned', 'running', 'cancelling', 'lost') ORDER BY t.id""",
+        agent_id=agent_id,
+    )
+    return [from_row(row) for row in rows]

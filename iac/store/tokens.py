@@ -1,0 +1,75 @@
+"""API tokens: only hashes are kept."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from iac.domain.records import ApiToken
+from iac.errors import NotFound
+from iac.store import audit
+from iac.store.database import Connection
+from iac.store.identity import new_id, token_hash
+
+_COLUMNS = "id, name, role, created_by, created_at, expires_at, revoked_at, last_used_at"
+
+
+async def create(
+    c: Connection, token: str, *, name: str, role: str, by: str, expires_at: datetime | None = None
+) -> ApiToken:
+    """Keeps the token's hash. The same token again is the same row, valid again."""
+    row = await c.first(
+        f"""INSERT INTO api_token (id, name, role, hash, created_by, expires_at)
+            VALUES (:id, :name, :role, :hash, :by, :expires_at)
+            ON CONFLICT (hash) DO UPDATE SET revoked_at = NULL RETURNING {_COLUMNS}""",
+        id=new_id("tok"),
+        name=name,
+        role=role,
+        hash=token_hash(token),
+        by=by,
+        expires_at=expires_at,
+    )
+    if row is None:
+        raise NotFound("the token was not stored")
+    await audit.note(c, by, "token.create", row["id"], name=name, role=role)
+    return ApiToken(**row)
+
+
+async def authenticate(c: Connection, token: str) -> ApiToken | None:
+    """The live token, or None; equal work for unknown, expired and revoked ones. Its use is noted once a minute."""
+    row = await c.first(
+        f"""SELECT {_COLUMNS} FROM api_token WHERE hash = :hash AND revoked_at IS NULL
+            AND (expires_at IS NULL OR expires_at > now())""",
+        hash=token_hash(token),
+    )
+    if row is None:
+        return None
+    await c.run(
+        """UPDATE api_token SET last_used_at = now()
+           WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')""",
+        id=row["id"],
+    )
+    return ApiToken(**row)
+
+
+async def listed(c: Connection) -> list[ApiToken]:
+    rows = await c.all(f"SELECT {_COLUMNS} FROM api_token ORDER BY created_at, id")
+    return [ApiToken(**row) for row in rows]
+
+
+async def revoke(c: Connection, token_id: str, *, by: str) -> None:
+    """Raises NotFound. Revoking twice is no error."""
+    found = await c.value(
+        "UPDATE api_token SET revoked_at = COALESCE(revoked_at, now()) WHERE id = :id RETURNING id", id=token_id
+    )
+    if found is None:
+        raise NotFound(f"There is no token {token_id!r}.")
+    await audit.note(c, by, "token.revoke", token_id)
+
+
+async def any_admin(c: Connection) -> bool:
+    return bool(
+        await c.value(
+            """SELECT EXISTS (SELECT 1 FROM api_token WHERE role = 'admin' AND revoked_at IS NULL
+               AND (expires_at IS NULL OR expires_at > now()))"""
+        )
+    )
