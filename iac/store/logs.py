@@ -9,7 +9,19 @@ import gzip
 from dataclasses import dataclass
 from itertools import pairwise
 
-from iac.domain.logs import Append, Closed, Compare, Conflict, Gap, OverLimit, accept, compared, first_difference
+from iac.domain.logs import (
+    Append,
+    Closed,
+    Compare,
+    Conflict,
+    Gap,
+    OverLimit,
+    Settled,
+    Verdict,
+    accept,
+    compared,
+    first_difference,
+)
 from iac.domain.records import LogStream
 from iac.domain.work import LogDigest
 from iac.errors import LogRefused, NotFound, TooLarge
@@ -39,7 +51,9 @@ async def append(c: Connection, task_id: int, fence: int, chunk: Chunk, *, limit
     """
     stream = await _held(c, task_id, fence)
     length = stream["length"]
-    verdict = accept(length, chunk.offset, len(chunk.data), closed=stream["state"] != "open", limit=limit)
+    verdict: Verdict | Settled = accept(
+        length, chunk.offset, len(chunk.data), closed=stream["state"] != "open", limit=limit
+    )
     if isinstance(verdict, Compare):
         stored = await _stream_bytes(c, task_id, fence, verdict.offset, verdict.size)
         verdict = compared(verdict, first_difference(stored, chunk.data[: verdict.size]))

@@ -1,0 +1,193 @@
+"""Who runs what next, and why the others wait: one pure function over tasks, runners and the time.
+
+Plans share a runner's plan slots. An apply is exclusive there: it starts when nothing else runs, and while it runs nothing
+else starts. So that a stream of plans cannot starve it, the runner that the oldest waiting apply is meant for takes no
+new plans until it runs empty. Between workspaces: priority first, one class higher for each ten minutes of waiting, then
+round-robin, then age.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from iac.domain.records import Task, Workspace
+
+AGEING = timedelta(minutes=10)
+"""A task that waited this long counts as one class higher."""
+
+
+class Runner(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that can run tasks, and what it is running."""
+
+    id: str
+    execution_mode: str
+    plan_limit: int
+    plans: frozenset[int] = frozenset()
+    applies: frozenset[int] = frozenset()
+    draining: bool = False
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    task_id: int
+    runner_id: str
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Why a task does not run: a word for programs, a sentence for people, and its place among the waiting."""
+
+    code: str
+    message: str
+    position: int | None = None
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    assignments: tuple[Assignment, ...]
+    waits: Mapping[int, Wait]
+
+
+def schedule(
+    tasks: Sequence[Task],
+    runners: Sequence[Runner],
+    now: datetime,
+    *,
+    holders: Mapping[str, Workspace],
+    served: Mapping[str, datetime],
+) -> Schedule:
+    """What to hand out now, and why each of the other waiting tasks waits.
+
+    `tasks` are all that are not over; `holders` the workspaces of pending tasks (their locks); `served` says when each
+    workspace last got a runner, for the round-robin.
+    """
+    free = {runner.id: _Slots(runner) for runner in runners}
+    queued = _in_order([task for task in tasks if task.status == "queued"], now, served)
+    assignments, waits = [], {}
+    for place, task in enumerate(queued, start=1):
+        able = [slots for slots in free.values() if slots.runner.execution_mode == task.execution_mode]
+        chosen = next((slots for slots in able if slots.takes(task)), None)
+        if chosen is not None:
+            chosen.add(task)
+            assignments.append(Assignment(task.id, chosen.runner.id))
+            continue
+        if task.phase == "apply":
+            _reserve(able, task)
+        waits[task.id] = _why_queued(task, able, place)
+    waits.update(_pending(tasks, holders))
+    waits.update(_planned(tasks))
+    return Schedule(tuple(assignments), waits)
+
+
+class _Slots:
+    """A runner's slots while a schedule is made."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.plans = len(runner.plans)
+        self.applies = len(runner.applies)
+        self.reserved_for: int | None = None
+
+    def takes(self, task: Task) -> bool:
+        if self.runner.draining or self.applies or self.reserved_for is not None:
+            return False
+        if task.phase == "apply":
+            return self.plans == 0
+        return self.plans < self.runner.plan_limit
+
+    def add(self, task: Task) -> None:
+        if task.phase == "apply":
+            self.applies += 1
+        else:
+            self.plans += 1
+
+
+def _reserve(able: Iterable[_Slots], task: Task) -> None:
+    """Keeps the emptiest usable runner free of new plans for an apply that could not start."""
+    usable = [slots for slots in able if not slots.runner.draining and slots.reserved_for is None]
+    if usable:
+        min(usable, key=lambda slots: (slots.applies, slots.plans)).reserved_for = task.id
+
+
+def _in_order(queued: list[Task], now: datetime, served: Mapping[str, datetime]) -> list[Task]:
+    """Class by class, and within a class one task of each workspace in turn, the least recently served first."""
+    classes: dict[int, list[Task]] = defaultdict(list)
+    for task in queued:
+        classes[_class(task, now)].append(task)
+    ordered = []
+    for _, members in sorted(classes.items(), reverse=True):
+        ordered += _round_robin(members, served)
+    return ordered
+
+
+def _class(task: Task, now: datetime) -> int:
+    waited = now - (task.queued_at or task.created_at)
+    return task.priority + int(waited / AGEING)
+
+
+def _round_robin(members: list[Task], served: Mapping[str, datetime]) -> list[Task]:
+    turns: dict[str, int] = defaultdict(int)
+    keyed = []
+    for task in sorted(members, key=_age):
+        last = served.get(task.workspace_id)
+        keyed.append((turns[task.workspace_id], last is not None, last or task.created_at, _age(task), task))
+        turns[task.workspace_id] += 1
+    return [entry[-1] for entry in sorted(keyed, key=lambda entry: entry[:-1])]
+
+
+def _age(task: Task) -> tuple[datetime, int]:
+    return task.queued_at or task.created_at, task.id
+
+
+def _why_queued(task: Task, able: Sequence[_Slots], place: int) -> Wait:
+    if not able:
+        return Wait("no_runner", f"No runner for {task.execution_mode} execution is there.", place)
+    if all(slots.runner.draining for slots in able):
+        return Wait("draining", "Every runner is being shut down and takes nothing new.", place)
+    applying = sorted(other for slots in able for other in slots.runner.applies)
+    if task.phase == "apply":
+        plans = sum(slots.plans for slots in able)
+        if applying:
+            return Wait("apply_running", f"Task {applying[0]} is being applied; applies run alone.", place)
+        return Wait("plans_running", f"An apply runs alone; {plans} running plan(s) finish first.", place)
+    if applying:
+        return Wait("apply_running", f"Task {applying[0]} is being applied, and an apply runs alone.", place)
+    for slots in able:
+        if slots.reserved_for is not None:
+            return Wait("apply_next", f"The apply of task {slots.reserved_for} is next and runs alone.", place)
+    limit = sum(slots.runner.plan_limit for slots in able)
+    return Wait("no_free_slot", f"All {limit} plan slots are in use.", place)
+
+
+def _pending(tasks: Sequence[Task], holders: Mapping[str, Workspace]) -> dict[int, Wait]:
+    waits: dict[int, Wait] = {}
+    places: dict[str, int] = defaultdict(int)
+    for task in tasks:
+        if task.status != "pending":
+            continue
+        places[task.workspace_id] += 1
+        holder = holders.get(task.workspace_id)
+        lock = holder.lock if holder is not None else None
+        if lock is None:
+            wait = Wait("next", "It is next in its workspace.")
+        elif lock.kind == "task":
+            wait = Wait("workspace_busy", f"Task {lock.owner} holds the workspace: {lock.reason}.")
+        else:
+            wait = Wait("workspace_locked", f"{lock.owner} locked the workspace: {lock.reason}.")
+        waits[task.id] = Wait(wait.code, wait.message, places[task.workspace_id])
+    return waits
+
+
+def _planned(tasks: Sequence[Task]) -> dict[int, Wait]:
+    waits = {
+        task.id: Wait("needs_confirmation", "The plan waits for somebody to confirm or discard it.")
+        for task in tasks
+        if task.status == "planned"
+    }
+    lost = {
+        task.id: Wait("needs_resolution", "Its outcome is unknown; somebody has to look and resolve it.")
+        for task in tasks
+        if task.status == "lost"
+    }
+    return {**waits, **lost}

@@ -1,0 +1,49 @@
+"""What an executor asks of the platform: the seed's DataAccessor, the one seam between Local mode and Agent mode.
+
+The seed's getters (workspace, resources, variables, latest state) are one call here, because a task's inputs are frozen:
+its answer is the bundle, and giving it out is the claim. One contract suite holds every implementation to these promises.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from iac.domain.work import ResourceProgress, Result, RunTask, SavedPlan, StatePush, StateReceipt, TaskData
+
+
+class DataAccessor(Protocol):
+    """Every method raises Fenced once the assignment was taken away, and Unavailable when trying again may help."""
+
+    async def get_task_data(self, order: RunTask) -> TaskData:
+        """Claims the task and returns all that its phase needs. The same assignment may ask again.
+
+        Raises PlanStale when the plan to apply no longer fits the workspace's state.
+        """
+        ...
+
+    async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
+        """Stores masked bytes for good and returns the offset to go on at; repeating a call changes nothing."""
+        ...
+
+    async def note_stage(self, order: RunTask, stage: str) -> None:
+        """What the runner is at, for people."""
+        ...
+
+    async def note_progress(self, order: RunTask, entries: list[ResourceProgress]) -> None:
+        """How far the resources of an apply are, for people."""
+        ...
+
+    async def save_plan(self, order: RunTask, plan: SavedPlan, planned: list[ResourceProgress]) -> None:
+        """Stores the plan, bound to what it was made from. The same plan again is no error."""
+        ...
+
+    async def save_state_version(self, order: RunTask, push: StatePush) -> StateReceipt:
+        """Stores a state, whatever it is: nothing that an apply produced is ever refused. Idempotent by (task, sha256)."""
+        ...
+
+    async def update_task(self, order: RunTask, result: Result) -> None:
+        """Reports how the phase ended. The same `result_id` again is no error.
+
+        Raises AlreadyFinal or IllegalTransition when the platform decided otherwise meanwhile.
+        """
+        ...

@@ -1,0 +1,153 @@
+"""DataAccessor over the store, in the server's own process: what Local mode uses, and what the agent API is a skin of."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+import trio
+
+from iac.domain import states
+from iac.domain.lifecycle import Claim, Report
+from iac.domain.records import Task
+from iac.domain.work import (
+    CurrentState,
+    LogDigest,
+    ResourceProgress,
+    Result,
+    RunTask,
+    SavedPlan,
+    StatePush,
+    StateReceipt,
+    TaskData,
+)
+from iac.errors import Conflict, Fenced
+from iac.executor.terraform import sensitive_values
+from iac.store import configurations, creation, logs, plans, statefiles, tasks
+from iac.store.database import Connection, Database
+from iac.store.sealing import Keyring
+
+log = logging.getLogger(__name__)
+
+LOG_MAX_BYTES = 256 * 1024 * 1024
+IN_A_THREAD = 64 * 1024
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Who is told what changed; both are called in the loop, must not block, and may miss nothing."""
+
+    task: Callable[[int], None]
+    log: Callable[[int], None]
+
+
+class LocalDataAccessor:
+    """See DataAccessor for the promises."""
+
+    def __init__(
+        self, database: Database, keyring: Keyring, changes: Changes, *, log_max_bytes: int = LOG_MAX_BYTES
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._changes = changes
+        self._log_max = log_max_bytes
+
+    async def get_task_data(self, order: RunTask) -> TaskData:
+        # Two transactions: what is wrong with the data must not undo the claim, or nobody could report it.
+        moved = await self._database.tx(tasks.move, order.task_id, Claim(fence=order.fence))
+        self._changes.task(order.task_id)
+        return await self._database.tx(_data, self._keyring, moved.task, order, self._log_max)
+
+    async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
+        if len(data) < IN_A_THREAD:
+            chunk = logs.Chunk.of(offset, data)
+        else:
+            chunk = await trio.to_thread.run_sync(logs.Chunk.of, offset, data)
+        # The tail that the executor keeps back lies within its own cap; the store's fuse is a little above it.
+        append = partial(logs.append, limit=self._log_max + logs.LARGEST_CHUNK)
+        after = await self._database.tx(append, order.task_id, order.fence, chunk)
+        self._changes.log(order.task_id)
+        return after
+
+    async def note_stage(self, order: RunTask, stage: str) -> None:
+        await self._database.tx(tasks.set_stage, order.task_id, order.fence, stage)
+        self._changes.task(order.task_id)
+
+    async def note_progress(self, order: RunTask, entries: list[ResourceProgress]) -> None:
+        await self._database.tx(plans.note_progress, order.task_id, entries)
+        self._changes.task(order.task_id)
+
+    async def save_plan(self, order: RunTask, plan: SavedPlan, planned: list[ResourceProgress]) -> None:
+        await self._database.tx(partial(plans.save, planned=planned), self._keyring, order.task_id, order.fence, plan)
+
+    async def save_state_version(self, order: RunTask, push: StatePush) -> StateReceipt:
+        if hashlib.sha256(push.data).hexdigest() != push.sha256:
+            raise Conflict("The state's bytes do not have the sha256 that came with them.", code="checksum_mismatch")
+        receipt = await self._database.tx(statefiles.push, self._keyring, order, push)
+        if receipt.verdict == "quarantined":
+            log.error("a state was quarantined", extra={"task_id": order.task_id, "reason": receipt.reason})
+        self._changes.task(order.task_id)
+        return receipt
+
+    async def update_task(self, order: RunTask, result: Result) -> None:
+        await self._database.tx(_report, order, result)
+        self._changes.log(order.task_id)
+        self._changes.task(order.task_id)
+
+
+async def _data(c: Connection, keyring: Keyring, task: Task, order: RunTask, log_max: int) -> TaskData:
+    bundle = await creation.bundle_of(c, keyring, task.id)
+    state = await statefiles.current(c, keyring, task.workspace_id)
+    plan = await _plan(c, keyring, task, state) if order.action == "apply" else None
+    archive = None
+    if bundle.configuration_digest is not None:
+        archive = await configurations.archive_by_digest(c, task.workspace_id, bundle.configuration_digest)
+        if archive is None:
+            raise Conflict("The configuration that the task was created with is gone.", code="no_configuration")
+    return TaskData(
+        order=order,
+        bundle=bundle,
+        bundle_digest=task.bundle_digest,
+        archive=archive,
+        state=state,
+        plan=plan,
+        sensitive_values=sensitive_values(bundle.variables) + _sensitive_outputs(state),
+        log_max_bytes=log_max,
+        log_offset=await logs.stream_length(c, task.id, order.fence),
+    )
+
+
+async def _plan(c: Connection, keyring: Keyring, task: Task, state: CurrentState | None) -> SavedPlan:
+    """The plan to apply, if the workspace still stands where it was made."""
+    source = task.plan_task_id or task.id
+    plan = await plans.saved(c, keyring, source)
+    if plan.facts.digest != task.plan_digest:
+        raise creation.stale(source, plan.facts.serial, state.serial if state else None)
+    now_at = (state.serial, state.lineage) if state else (None, None)
+    if (plan.facts.serial, plan.facts.lineage) != now_at:
+        raise creation.stale(source, plan.facts.serial, now_at[0])
+    return plan
+
+
+def _sensitive_outputs(state: CurrentState | None) -> tuple[str, ...]:
+    """Text of outputs that are marked sensitive: Terraform masks them itself, a provisioner does not."""
+    if state is None:
+        return ()
+    found = []
+    for output in states.outputs(state.data):
+        value = msgspec.json.decode(output.value) if output.sensitive else None
+        if isinstance(value, str) and value:
+            found.append(value)
+    return tuple(found)
+
+
+async def _report(c: Connection, order: RunTask, result: Result) -> None:
+    """The result and the end of the log, in one transaction: a final task's log never grows again unseen."""
+    moved = await tasks.move(c, order.task_id, Report(fence=order.fence, result=result))
+    if moved.task.fence != order.fence:
+        raise Fenced(f"Assignment {order.fence} of task {order.task_id} was taken away.")
+    digest: LogDigest | None = result.log
+    if digest is not None:
+        await logs.close(c, order.task_id, order.fence, digest)

@@ -1,0 +1,186 @@
+"""TerraformExecutor: the same for Local mode and Agent mode, because all it knows of the platform is a DataAccessor."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from iac.domain import rendering
+from iac.domain.redaction import Masker
+from iac.domain.work import LogDigest, ResourceProgress, Result, RunTask, TaskData
+from iac.errors import AlreadyFinal, Fenced, IacError, IllegalTransition, Unavailable
+from iac.executor import steps, workdir
+from iac.executor.accessor import DataAccessor
+from iac.executor.binaries import Binaries
+from iac.executor.log_spool import Carrier, LogSpool, Transform, open_log
+from iac.executor.run import ExecutorPolicy, Run, StepFailed, failure_of
+from iac.telemetry import bound
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST, RETRY_MOST = 0.5, 10.0
+_STATUS: Mapping[str, Literal["started", "complete", "errored"]] = {"complete": "complete", "errored": "errored"}
+_EMPTY = LogDigest(length=0, sha256=hashlib.sha256().hexdigest())
+
+
+class TerraformExecutor:
+    """Runs one phase of a task from the claim to the reported result. Several may run at once."""
+
+    def __init__(
+        self,
+        accessor: DataAccessor,
+        binaries: Binaries,
+        *,
+        tasks: Path,
+        machine: Mapping[str, str],
+        cli_config: bytes,
+        policy: ExecutorPolicy | None = None,
+    ) -> None:
+        """`tasks` is the directory of the work directories; `machine` what Terraform may see of the environment."""
+        self._accessor = accessor
+        self._binaries = binaries
+        self._tasks = tasks
+        self._machine = machine
+        self._cli_config = cli_config
+        self._policy = policy or ExecutorPolicy()
+
+    async def execute(self, order: RunTask, hurry: trio.Event | None = None) -> None:
+        """Claims, runs and reports. Cancelled, it stops Terraform, stores what there is, reports, and lets it go on.
+
+        `hurry` cuts the grace of a cancelled Terraform short.
+        """
+        with bound(task_id=order.task_id, fence=order.fence):
+            try:
+                data = await self._claim(order)
+                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order)
+            except (Fenced, AlreadyFinal, IllegalTransition) as error:
+                log.info("the task is not ours to run", extra={"error": error.message})
+            except (IacError, OSError) as error:
+                log.warning("the phase cannot begin", extra={"error": str(error)})
+                with trio.move_on_after(self._policy.report_within, shield=True):
+                    await self._report(order, _never_began(order, error))
+            else:
+                run = Run(order, data, place, self._policy, machine=self._machine, hurry=hurry or trio.Event())
+                await self._run(run)
+
+    async def _claim(self, order: RunTask) -> TaskData:
+        delay = RETRY_FIRST
+        while True:
+            try:
+                return await self._accessor.get_task_data(order)
+            except Unavailable as error:
+                log.warning("no answer to the claim yet", extra={"error": error.message})
+            await trio.sleep(delay)
+            delay = min(delay * 2, RETRY_MOST)
+
+    async def _run(self, run: Run) -> None:
+        try:
+            await self._with_log(run)
+        except trio.Cancelled:
+            run.cancelled = True
+            raise
+        finally:
+            with trio.move_on_after(self._policy.report_within, shield=True):
+                await self._finish(run)
+
+    async def _with_log(self, run: Run) -> None:
+        secrets = run.data.sensitive_values
+        carrier = Carrier(
+            send=partial(self._accessor.save_task_log, run.order),
+            on_stage=partial(self._accessor.note_stage, run.order),
+            on_progress=partial(self._note_progress, run.order, Masker(secrets)),
+        )
+        policy = self._policy.log(run.data.log_max_bytes)
+        opened: tuple[LogSpool, Transform] | None = None
+        try:
+            async with open_log(
+                run.workdir.raw_log, carrier, secrets=secrets, start=run.data.log_offset, policy=policy
+            ) as opened:
+                run.spool = opened[0]
+                await self._phase(run)
+        finally:
+            if opened is not None and opened[0].complete:
+                run.log = opened[1].digest
+
+    async def _phase(self, run: Run) -> None:
+        """The steps in their order. An ordinary failure is a fact of the run, told in its log; a bug is one as well."""
+        try:
+            run.begin("fetching")
+            await steps.prepare(run, self._binaries, self._cli_config)
+            await steps.init(run)
+            if run.order.action == "plan":
+                await steps.plan(run, self._accessor)
+            else:
+                await steps.restore_plan(run)
+                await steps.apply(run, self._accessor)
+        except StepFailed as error:
+            run.failure = error
+        except IacError as error:
+            run.failure = failure_of(error)
+        except OSError as error:
+            run.failure = StepFailed("host_error", f"The host refused: {error.strerror or error} ({error.filename}).")
+        except Exception:  # the bulkhead: a bug in a task ends that task only
+            log.exception("executor bug")
+            run.failure = StepFailed("executor_error", "A fault of the platform; its log has the details.")
+        except trio.Cancelled:
+            run.say("the task was cancelled")
+            raise
+        if run.failure is not None:
+            run.say(f"failed: {run.failure.detail}")
+
+    async def _finish(self, run: Run) -> None:
+        """Reports, and removes the directory if nothing in it is needed any more."""
+        reported = await self._report(run.order, run.result())
+        if reported and run.state_safe and run.log is not None:
+            await trio.to_thread.run_sync(workdir.remove, run.workdir)
+        else:
+            log.error("the work directory is kept", extra={"directory": str(run.workdir.root)})
+
+    async def _report(self, order: RunTask, result: Result) -> bool:
+        """Until the platform has heard it, for as long as the surrounding scope allows."""
+        delay = RETRY_FIRST
+        while True:
+            try:
+                await self._accessor.update_task(order, result)
+            except Unavailable as error:
+                log.warning("the result was not taken yet", extra={"error": error.message})
+            except IacError as error:
+                log.warning("the result was refused", extra={"error": error.message, "code": error.code})
+                return True
+            else:
+                log.info("phase ended", extra={"status": result.status, "reason": result.reason})
+                return True
+            await trio.sleep(delay)
+            delay = min(delay * 2, RETRY_MOST)
+
+    async def _note_progress(self, order: RunTask, masker: Masker, events: list[rendering.ResourceProgress]) -> None:
+        entries = [
+            ResourceProgress(
+                address=masker.mask(event.address.encode()).decode("utf-8", "replace"),
+                action=event.action,
+                status=_STATUS.get(event.status, "started"),
+                elapsed_s=event.elapsed_s,
+            )
+            for event in events
+        ]
+        await self._accessor.note_progress(order, entries)
+
+
+def _never_began(order: RunTask, error: Exception) -> Result:
+    """Nothing was run: the phase fails cleanly, with an empty log."""
+    code, told = "host_error", f"The work directory could not be made: {error}"
+    if isinstance(error, IacError):
+        code, told = error.code, error.message
+    return Result(
+        result_id=f"{order.assignment_id}:failed",
+        status="failed",
+        reason=code,
+        detail=told,
+        log=_EMPTY,
+    )

@@ -1,0 +1,235 @@
+"""A task's log: one raw file that Terraform and we append to, and the task that carries it, masked, to the platform.
+
+What is stored is a pure function of the raw file and the secrets: rendered, masked, capped. So after a crash the file is
+carried again from its beginning, what is stored already is skipped, and nothing is lost or doubled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from iac.domain.logs import Capped
+from iac.domain.redaction import Masker
+from iac.domain.rendering import Edge, Event, Renderer, ResourceProgress, stage_marker
+from iac.domain.work import LogDigest
+from iac.errors import IacError, LogRefused, Unavailable
+
+log = logging.getLogger(__name__)
+
+READ = 256 * 1024
+CHUNK = 1024 * 1024
+TAIL_KEPT = 1024 * 1024
+POLL = 0.05
+IN_A_THREAD = 64 * 1024
+RETRY_FIRST, RETRY_MOST = 0.2, 5.0
+
+Send = Callable[[int, bytes], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPolicy:
+    """How a log is carried; seconds and bytes."""
+
+    limit: int
+    interval: float = 0.1
+    drain_within: float = 120.0
+
+
+class Transform:
+    """Raw bytes in, the bytes to be stored out; and the events that Terraform's -json lines told."""
+
+    def __init__(self, secrets: Sequence[str], limit: int) -> None:
+        self._renderer = Renderer()
+        self._masker = Masker(secrets)
+        self._capped = Capped(limit, min(TAIL_KEPT, limit))
+        self._hash = hashlib.sha256()
+        self.length = 0
+
+    @property
+    def digest(self) -> LogDigest:
+        """Of all that came out so far."""
+        return LogDigest(
+            length=self.length, sha256=self._hash.hexdigest(), truncated_bytes=self._capped.truncated_bytes
+        )
+
+    def feed(self, raw: bytes) -> tuple[bytes, list[Event]]:
+        text, events = self._renderer.feed(raw)
+        return self._out(self._capped.feed(self._masker.feed(text))), events
+
+    def finish(self) -> tuple[bytes, list[Event]]:
+        text, events = self._renderer.finish()
+        masked = self._masker.feed(text) + self._masker.finish()
+        return self._out(self._capped.feed(masked) + self._capped.finish()), events
+
+    def _out(self, data: bytes) -> bytes:
+        self.length += len(data)
+        self._hash.update(data)
+        return data
+
+
+class LogSpool:
+    """The raw file. Everything that becomes log is appended here, by us and by Terraform's processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.stage: str | None = None
+        self.complete = False
+        self._ended = trio.Event()
+
+    def begin(self, stage: str) -> None:
+        """Marks a stage's beginning in the log, and the end of the one before."""
+        self.end()
+        self.stage = stage
+        self._mark("begin", "")
+
+    def end(self, detail: str = "") -> None:
+        if self.stage is not None:
+            self._mark("end", detail)
+            self.stage = None
+
+    def say(self, text: str) -> None:
+        """A line of ours for the reader of the log."""
+        self._append((b"" if self._on_fresh_line() else b"\n") + f"[iac] {text}\n".encode())
+
+    def close(self) -> None:
+        """Nothing is appended after this."""
+        self.end()
+        self._ended.set()
+
+    @property
+    def closed(self) -> bool:
+        return self._ended.is_set()
+
+    async def wait_for_more(self) -> None:
+        with trio.move_on_after(POLL):
+            await self._ended.wait()
+
+    def release(self) -> None:
+        os.close(self.fd)
+
+    def _mark(self, edge: Edge, detail: str) -> None:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._append(stage_marker(self.stage or "-", edge, at, detail, fresh_line=self._on_fresh_line()))
+
+    def _on_fresh_line(self) -> bool:
+        size = os.fstat(self.fd).st_size
+        return size == 0 or os.pread(self.fd, 1, size - 1) == b"\n"
+
+    def _append(self, data: bytes) -> None:
+        try:
+            os.write(self.fd, data)
+        except OSError as error:
+            # A full disk must not stop what runs; the file that Terraform writes is the one that matters.
+            log.error("a line of the task's log was not written", extra={"error": str(error)})
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """Where the log goes, and who else wants to know."""
+
+    send: Send
+    on_stage: Callable[[str], Awaitable[None]]
+    on_progress: Callable[[list[ResourceProgress]], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_log(
+    path: Path, carrier: Carrier, *, secrets: Sequence[str], start: int, policy: LogPolicy
+) -> AsyncIterator[tuple[LogSpool, Transform]]:
+    """The spool, carried while the body runs and drained when it ends, cancelled or not, within the policy's budget.
+
+    `start` bytes are stored already. Afterwards `spool.complete` says whether all of it is.
+    """
+    spool, transform = LogSpool(path), Transform(secrets, policy.limit)
+    try:
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope(shield=True)  # given its deadline when the body has ended
+            nursery.start_soon(_within, scope, partial(carry, spool, transform, carrier, start=start, policy=policy))
+            try:
+                yield spool, transform
+            finally:
+                spool.close()
+                scope.deadline = trio.current_time() + policy.drain_within
+    finally:
+        spool.release()
+        if not spool.complete:
+            log.error("a task's log is not complete", extra={"path": str(path), "carried": transform.length})
+
+
+async def _within(scope: trio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await work()
+
+
+async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, start: int, policy: LogPolicy) -> None:
+    """Carries the raw file until the spool is closed and read to its end; then `spool.complete` is set.
+
+    It stays unset when the platform refuses the rest for good.
+    """
+    raw_offset, pending, sent = 0, bytearray(), start
+    skip, told, due = start, None, trio.current_time()
+    while True:
+        last = spool.closed
+        raw = os.pread(spool.fd, READ, raw_offset)
+        raw_offset += len(raw)
+        at_end = last and not raw
+        text, events = await _transformed(transform, raw, finish=at_end)
+        skip, text = max(0, skip - len(text)), text[skip:]
+        pending += text
+        if progress := [event for event in events if isinstance(event, ResourceProgress)]:
+            await _quietly(carrier.on_progress(progress))
+        if spool.stage is not None and spool.stage != told:
+            told = spool.stage
+            await _quietly(carrier.on_stage(told))
+        if pending and (at_end or len(pending) >= CHUNK or (not raw and trio.current_time() >= due)):
+            try:
+                sent = await _deliver(carrier.send, sent, bytes(pending))
+            except LogRefused as error:
+                log.error("the platform refuses the rest of a log", extra={"error": error.message})
+                return
+            pending.clear()
+            due = trio.current_time() + policy.interval
+        if at_end:
+            spool.complete = True
+            return
+        if not raw:
+            await spool.wait_for_more()
+
+
+async def _transformed(transform: Transform, raw: bytes, *, finish: bool) -> tuple[bytes, list[Event]]:
+    if finish:
+        return await trio.to_thread.run_sync(transform.finish)
+    if len(raw) < IN_A_THREAD:
+        return transform.feed(raw)
+    return await trio.to_thread.run_sync(transform.feed, raw)
+
+
+async def _deliver(send: Send, offset: int, data: bytes) -> int:
+    """Sends all of it, for as long as the surrounding scope lets it try."""
+    delay, end = RETRY_FIRST, offset + len(data)
+    while offset < end:
+        try:
+            offset = await send(offset, data[len(data) - (end - offset) :])
+        except Unavailable:
+            await trio.sleep(delay)
+            delay = min(delay * 2, RETRY_MOST)
+    return end
+
+
+async def _quietly(call: Awaitable[None]) -> None:
+    """For people only: its failure must not disturb the log."""
+    try:
+        await call
+    except IacError as error:
+        log.warning("progress was not noted", extra={"error": error.message})

@@ -1,0 +1,157 @@
+"""One assignment while it runs: what its steps share, and what is known of how it went."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from iac.domain.records import Outcome
+from iac.domain.work import CurrentState, LogDigest, Result, ResultStatus, RunTask, SavedPlan, TaskData
+from iac.errors import IacError
+from iac.executor.binaries import Binary
+from iac.executor.log_spool import LogPolicy, LogSpool
+from iac.executor.process import Ended, Ladder, LadderStep, ProcessFacts, run_terraform
+from iac.executor.workdir import Workdir
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorPolicy:
+    """How patient an executor is; seconds."""
+
+    plan_ladder: Ladder = field(default_factory=lambda: Ladder(grace=30))
+    apply_ladder: Ladder = field(default_factory=lambda: Ladder(grace=300))
+    store_within: float = 300.0
+    report_within: float = 600.0
+    log_interval: float = 0.1
+    log_drain_within: float = 120.0
+
+    def log(self, limit: int) -> LogPolicy:
+        return LogPolicy(limit=limit, interval=self.log_interval, drain_within=self.log_drain_within)
+
+
+class StepFailed(Exception):
+    """A step could not be done, for a reason that the user can act on. `reason` is the word for programs."""
+
+    def __init__(self, reason: str, detail: str, *, exit_code: int | None = None) -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.exit_code = reason, detail, exit_code
+
+
+@dataclass(slots=True)
+class Run:
+    """The facts of one assignment, filled in as they occur; `result` reads them at the end."""
+
+    order: RunTask
+    data: TaskData
+    workdir: Workdir
+    policy: ExecutorPolicy
+    machine: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    binary: Binary | None = None
+    spool: LogSpool | None = None
+    var_files: list[Path] = field(default_factory=list)
+    facts: ProcessFacts = field(default_factory=ProcessFacts)
+    hurry: trio.Event = field(default_factory=trio.Event)
+    plan: SavedPlan | None = None
+    before: CurrentState | None = None
+    state_safe: bool = True
+    done: bool = False
+    cancelled: bool = False
+    failure: StepFailed | None = None
+    log: LogDigest | None = None
+
+    @property
+    def ladder(self) -> Ladder:
+        return self.policy.apply_ladder if self.order.action == "apply" else self.policy.plan_ladder
+
+    def begin(self, stage: str) -> None:
+        if self.spool is not None:
+            self.spool.begin(stage)
+
+    def say(self, text: str) -> None:
+        if self.spool is not None:
+            self.spool.say(text)
+
+    async def terraform(
+        self, arguments: Sequence[str], *, output: Path | None = None, allowed: Sequence[int] = (0,), failed: str
+    ) -> Ended:
+        """Runs one Terraform command, its output into the log (or its stdout into `output`).
+
+        Raises StepFailed(`failed`) for an exit code that is not allowed.
+        """
+        if self.binary is None or self.spool is None:
+            raise StepFailed("executor_error", "Terraform was asked for before the run was prepared.")
+        self.facts = ProcessFacts()
+        ended = await run_terraform(
+            [*self.binary.argv, *arguments],
+            cwd=self.workdir.cwd,
+            env=self.environment,
+            output=self.spool.fd if output is None else output,
+            stderr=None if output is None else self.spool.fd,
+            ladder=self.ladder,
+            pid_file=self.workdir.pid_file,
+            facts=self.facts,
+            on_step=self._tell_step,
+            hurry=self.hurry,
+        )
+        if ended.exit_code not in allowed:
+            raise StepFailed(failed, _how_it_ended(arguments[0], ended), exit_code=ended.exit_code)
+        return ended
+
+    def _tell_step(self, step: LadderStep) -> None:
+        told = {
+            LadderStep.FIRST_SIGTERM: f"asked Terraform to stop; it has {self.ladder.grace:g} s to finish what it is doing",
+            LadderStep.SECOND_SIGTERM: "asked Terraform a second time",
+            LadderStep.SIGKILL: "killed Terraform and everything it had started; the state may be incomplete",
+            LadderStep.GAVE_UP: "Terraform could not even be killed",
+        }
+        self.say(told[step])
+
+    def result(self) -> Result:
+        """How the phase ended, from the facts alone. What is done is done, even if a cancel came meanwhile."""
+        status, reason, detail, exit_code = self._conclusion()
+        ended = self.facts.ended
+        return Result(
+            result_id=f"{self.order.assignment_id}:{status}",
+            status=status,
+            outcome=self._outcome(status),
+            exit_code=exit_code if exit_code is not None else (ended.exit_code if ended else None),
+            signal=-ended.exit_code if ended is not None and ended.exit_code < 0 else None,
+            reason=reason,
+            detail=detail,
+            state_safe=self.state_safe,
+            log=self.log,
+        )
+
+    def _conclusion(self) -> tuple[ResultStatus, str | None, str | None, int | None]:
+        if self.done and self.order.action == "plan":
+            return "planned", None, None, None
+        if self.done:
+            return "succeeded", None, None, None
+        if self.cancelled:
+            return "cancelled", None, None, None
+        failure = self.failure or StepFailed("executor_error", "The phase ended without a result.")
+        return "failed", failure.reason, failure.detail, failure.exit_code
+
+    def _outcome(self, status: ResultStatus) -> Outcome | None:
+        return "applied" if status == "succeeded" else None
+
+
+def _how_it_ended(command: str, ended: Ended) -> str:
+    if ended.exit_code < 0:
+        by = "by this platform" if ended.killed else "by something else on the host (out of memory?)"
+        return f"terraform {command} was ended by signal {-ended.exit_code}, {by}."
+    return f"terraform {command} failed with exit code {ended.exit_code}; the log says why."
+
+
+def failure_of(error: IacError) -> StepFailed:
+    """An error of the platform's as the end of a step."""
+    return StepFailed(error.code, error.message)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,217 @@
+"""The steps of a plan and of an apply, one function each. A step raises StepFailed, or IacError from the platform."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from iac.domain import plans, states
+from iac.domain.archives import ArchiveLimits, File, read_archive
+from iac.domain.work import PlanFacts, ResourceProgress, SavedPlan, StatePush, StateReceipt
+from iac.errors import IacError, Invalid, StorageFull, Unavailable
+from iac.executor import terraform, workdir
+from iac.executor.accessor import DataAccessor
+from iac.executor.binaries import Binaries
+from iac.executor.run import Run, StepFailed, failure_of, sha256
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RETRY_FIRST, RETRY_MOST = 0.5, 10.0
+
+
+async def prepare(run: Run, binaries: Binaries, cli_config: bytes) -> None:
+    """Writes the frozen inputs into the work directory and finds the Terraform they name."""
+    bundle = run.data.bundle
+    run.begin("preparing")
+    run.workdir = workdir.Workdir(run.workdir.root, bundle.working_directory)
+    run.binary = await binaries.resolve(bundle.terraform_version, bundle.engine)
+    run.say(f"{run.binary.engine} {run.binary.version} ({run.binary.source})")
+    await trio.to_thread.run_sync(_write_inputs, run, cli_config)
+    if not run.workdir.cwd.is_dir():
+        raise StepFailed(
+            "no_working_directory",
+            f"The configuration has no directory {bundle.working_directory!r}; see the settings.",
+        )
+    run.environment = terraform.environment(run.workdir, run.machine, bundle.variables)
+
+
+def _write_inputs(run: Run, cli_config: bytes) -> None:
+    data, place = run.data, run.workdir
+    files = dict(read_archive(data.archive, ArchiveLimits()).files) if data.archive is not None else {}
+    workdir.write_files(place.config, files)
+    generated = {name: File(content, executable=False) for name, content in data.bundle.generated.items()}
+    workdir.write_files(place.cwd, {**generated, **terraform.own_files(place)})
+    variables = terraform.variable_files(data.bundle.variables)
+    workdir.write_files(place.root, variables)
+    run.var_files = [place.root / name for name in variables]
+    with workdir.storing(place.root):
+        workdir.write_file(place.cli_config, cli_config)
+        _write_lock(run)
+        if data.state is not None:
+            workdir.write_file(place.state, data.state.data)
+    run.before = data.state
+
+
+def _write_lock(run: Run) -> None:
+    """The plan's own lock for an apply; else the workspace's, unless the configuration brings one."""
+    place, plan = run.workdir, run.data.plan
+    if plan is not None and plan.lock_hcl is not None:
+        workdir.write_file(place.lock_hcl, plan.lock_hcl)
+    elif run.data.bundle.lock_hcl is not None and not place.lock_hcl.exists():
+        workdir.write_file(place.lock_hcl, run.data.bundle.lock_hcl)
+
+
+async def init(run: Run) -> None:
+    """`terraform init`, and a look at which backend it really took."""
+    run.begin("init")
+    await run.terraform(terraform.init(), failed="init_failed")
+    recorded = workdir.read_if_there(run.workdir.data / "terraform.tfstate")
+    if problem := terraform.backend_problem(recorded, run.workdir):
+        raise StepFailed("backend_not_neutralised", f"State must stay with this platform, but {problem}.")
+
+
+async def plan(run: Run, accessor: DataAccessor) -> None:
+    """`terraform plan`, then its JSON, then both stored: only a stored plan counts."""
+    run.begin("planning")
+    arguments = terraform.plan(run.data.bundle, run.workdir, run.var_files)
+    ended = await run.terraform(arguments, allowed=(0, 2), failed="plan_failed")
+    run.begin("saving_plan")
+    await run.terraform(terraform.show_plan(run.workdir), output=run.workdir.plan_json, failed="show_failed")
+    saved, planned = await trio.to_thread.run_sync(_read_plan, run, ended.exit_code)
+    await _until_stored(partial(accessor.save_plan, run.order, saved, planned), within=run.policy.store_within)
+    run.done = True
+
+
+def _read_plan(run: Run, exit_code: int) -> tuple[SavedPlan, list[ResourceProgress]]:
+    place, data = run.workdir, run.data
+    file, text = place.plan.read_bytes(), place.plan_json.read_bytes()
+    try:
+        summary = plans.summarise(text)
+        changed = plans.has_changes(summary, exit_code)
+        touched = plans.touched(text)
+    except Invalid as error:
+        raise failure_of(error) from error
+    facts = PlanFacts(
+        digest=sha256(file),
+        bundle_digest=data.bundle_digest,
+        serial=data.state.serial if data.state else None,
+        lineage=data.state.lineage if data.state else None,
+        terraform_version=run.binary.version if run.binary else "",
+        has_changes=changed,
+        summary=msgspec.to_builtins(summary),
+    )
+    planned = [ResourceProgress(address=address, action=action, status="pending") for address, action in touched]
+    return SavedPlan(facts=facts, file=file, json=text, lock_hcl=_new_lock(run)), planned
+
+
+def _new_lock(run: Run) -> bytes | None:
+    """The dependency lock to keep: None when there is none, or when the configuration brings its own unchanged."""
+    return workdir.read_if_there(run.workdir.lock_hcl)
+
+
+async def restore_plan(run: Run) -> None:
+    """Puts the stored plan back and checks that it is the one, and for the same Terraform."""
+    run.begin("restoring_plan")
+    plan = run.data.plan
+    if plan is None:
+        raise StepFailed("no_plan", "There is no stored plan to apply; plan again.")
+    if sha256(plan.file) != plan.facts.digest or plan.facts.bundle_digest != run.data.bundle_digest:
+        raise StepFailed("plan_mismatch", "The stored plan is not the one that was made from these inputs; plan again.")
+    if run.binary is not None and run.binary.version != plan.facts.terraform_version:
+        raise StepFailed(
+            "plan_mismatch",
+            f"The plan was made by version {plan.facts.terraform_version}, here is {run.binary.version}; plan again.",
+        )
+    with workdir.storing(run.workdir.root):
+        workdir.write_file(run.workdir.plan, plan.file)
+
+
+async def apply(run: Run, accessor: DataAccessor) -> None:
+    """`terraform apply`. Whatever it comes to, the state on disk is stored before anything else happens."""
+    run.begin("applying")
+    try:
+        await run.terraform(terraform.apply(run.workdir), failed="apply_failed")
+        run.done = True
+    finally:
+        if run.facts.pid is not None:
+            with trio.move_on_after(run.policy.store_within + 1, shield=True):
+                await save_state(run, accessor)
+
+
+async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
+    """Finds the state that Terraform left, and stores it until the platform has it.
+
+    Sets `run.state_safe`; never raises for what it finds, because the task's own result must still be told.
+    """
+    run.begin("saving_state")
+    run.state_safe = False
+    try:
+        found = await trio.to_thread.run_sync(find_state, run)
+        if found is None:
+            run.state_safe = True
+            run.say("the state did not change")
+            return None
+        push = StatePush(data=found, sha256=sha256(found))
+        receipt = await _until_stored(
+            partial(accessor.save_state_version, run.order, push), within=run.policy.store_within
+        )
+    except (IacError, OSError, StepFailed) as error:
+        log.error("the state of an apply was not stored", extra={"error": str(error)})
+        run.say(f"the state was NOT stored: {error}; it stays in the work directory on this host")
+        return None
+    run.state_safe = True
+    run.say(f"state {receipt.serial} stored ({receipt.verdict})" + (f": {receipt.reason}" if receipt.reason else ""))
+    return receipt
+
+
+def find_state(run: Run) -> bytes | None:
+    """The newest usable state of the work directory; None when nothing was changed.
+
+    Terraform truncates its own file on a full disk and then writes `errored.tfstate`, which may be empty as well.
+    Raises StepFailed when there was a state and none of the files can be read as one.
+    """
+    place, before = run.workdir, run.before.data if run.before is not None else None
+    problems = []
+    for path in (place.errored_state, place.state):
+        data = workdir.read_if_there(path)
+        if data is None or (path == place.errored_state and not data):
+            continue
+        if data == before:
+            return None
+        try:
+            states.inspect(data)
+        except Invalid as error:
+            problems.append(f"{path.name}: {error.message}")
+            continue
+        return data
+    if problems:
+        raise StepFailed("state_unreadable", "; ".join(problems))
+    if before is None:
+        return None
+    raise StepFailed("state_missing", f"{place.state.name} is gone from the work directory")
+
+
+async def _until_stored(call: Callable[[], Awaitable[T]], *, within: float) -> T:
+    """Tries again while the platform says that trying again may help. Raises its last word, or Unavailable."""
+    delay = RETRY_FIRST
+    with trio.move_on_after(within):
+        while True:
+            try:
+                return await call()
+            except (Unavailable, StorageFull) as error:
+                log.warning("not stored yet", extra={"error": error.message})
+            await trio.sleep(delay)
+            delay = min(delay * 2, RETRY_MOST)
+    raise Unavailable(f"The platform did not take it within {within:g} s.")
+
+
+def cli_config_of(path: Path | None) -> bytes:
+    """The CLI configuration that Terraform gets: the operator's, or one that only keeps it from calling home."""
+    return terraform.CLI_CONFIG if path is None else path.read_bytes()

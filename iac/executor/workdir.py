@@ -1,0 +1,164 @@
+"""The private directory of one assignment: `<tasks>/<task>-<fence>`, 0700, removed only when nothing in it is needed.
+
+assignment.json   the order, so that a later start knows whose directory this is
+config/           the frozen files; Terraform runs in it, or in the workspace's working directory inside it
+data/             TF_DATA_DIR          tmp/   TMPDIR, and the mark by which leftover processes are found
+home/             HOME                 state/ the local backend's state
+plan/             tfplan, plan.json    raw.log, terraform.pid, cli.tfrc
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from iac.domain.archives import File
+from iac.domain.work import RunTask
+from iac.errors import StorageFull
+
+FILE_MODE, EXECUTABLE_MODE = 0o600, 0o700
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir:
+    """Paths only; nothing is read or written by making one."""
+
+    root: Path
+    working_directory: str = ""
+
+    @property
+    def cwd(self) -> Path:
+        """Where Terraform runs."""
+        return self.config.joinpath(*PurePosixPath(self.working_directory).parts)
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def tmp(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state" / "terraform.tfstate"
+
+    @property
+    def errored_state(self) -> Path:
+        """Where Terraform puts a state that it could not write to its place."""
+        return self.cwd / "errored.tfstate"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan" / "tfplan"
+
+    @property
+    def plan_json(self) -> Path:
+        return self.root / "plan" / "plan.json"
+
+    @property
+    def raw_log(self) -> Path:
+        return self.root / "raw.log"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.root / "terraform.pid"
+
+    @property
+    def cli_config(self) -> Path:
+        return self.root / "cli.tfrc"
+
+    @property
+    def assignment(self) -> Path:
+        return self.root / "assignment.json"
+
+    @property
+    def lock_hcl(self) -> Path:
+        return self.cwd / ".terraform.lock.hcl"
+
+
+def create(tasks: Path, order: RunTask) -> Workdir:
+    """A new directory for this assignment. Raises StorageFull, OSError (FileExistsError if there is one already)."""
+    workdir = Workdir(tasks / f"{order.task_id}-{order.fence}")
+    with storing(workdir.root):
+        tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        workdir.root.mkdir(mode=0o700)
+        for directory in (
+            workdir.config,
+            workdir.data,
+            workdir.tmp,
+            workdir.home,
+            workdir.state.parent,
+            workdir.plan.parent,
+        ):
+            directory.mkdir(mode=0o700)
+        write_file(workdir.assignment, msgspec.json.encode(order))
+    return workdir
+
+
+def write_files(directory: Path, files: Mapping[str, File]) -> None:
+    """Writes a tree of relative paths that were checked by iac.domain.archives. Raises StorageFull."""
+    with storing(directory):
+        for name, file in files.items():
+            write_file(directory.joinpath(*PurePosixPath(name).parts), file.data, executable=file.executable)
+
+
+def write_file(path: Path, data: bytes, *, executable: bool = False) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(
+        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, EXECUTABLE_MODE if executable else FILE_MODE
+    )
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+
+
+def read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def remove(workdir: Workdir) -> None:
+    """Removes it all. What cannot be removed now is found by the sweep of the next start."""
+    shutil.rmtree(workdir.root, ignore_errors=True)
+
+
+def left_behind(tasks: Path) -> Iterator[tuple[Workdir, RunTask | None]]:
+    """The directories that are still there, with their orders (None: not even that was written)."""
+    if not tasks.is_dir():
+        return
+    for root in sorted(tasks.iterdir()):
+        workdir = Workdir(root)
+        try:
+            yield workdir, msgspec.json.decode(workdir.assignment.read_bytes(), type=RunTask)
+        except (OSError, msgspec.DecodeError):
+            yield workdir, None
+
+
+class storing:
+    """Turns "no space left" into StorageFull with the place; other errors pass."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise StorageFull(f"The disk is full at {self._place}; free some space and run the task again.") from error
