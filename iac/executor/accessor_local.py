@@ -60,6 +60,16 @@ class LocalDataAccessor:
         self._changes.task(order.task_id)
         return await self._database.tx(_data, self._keyring, moved.task, order, self._log_max)
 
+    async def get_left_behind(self, order: RunTask) -> TaskData:
+        """The data of an assignment that an earlier life of this server left on disk, whatever became of it since.
+
+        Nothing is claimed, and there is no plan in it. Raises NotFound when the task is gone.
+        """
+        task = await self._database.tx(tasks.get, order.task_id)
+        return await self._database.tx(
+            _data, self._keyring, task, msgspec.structs.replace(order, action="plan"), self._log_max
+        )
+
     async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
         if len(data) < IN_A_THREAD:
             chunk = logs.Chunk.of(offset, data)

@@ -66,7 +66,14 @@ class TerraformExecutor:
                 with trio.move_on_after(self._policy.report_within, shield=True):
                     await self._report(order, _never_began(order, error))
             else:
-                run = Run(order, data, place, self._policy, machine=self._machine, hurry=hurry or trio.Event())
+                run = Run(
+                    order,
+                    data,
+                    place,
+                    self._policy,
+                    machine=self._machine,
+                    hurry=trio.Event() if hurry is None else hurry,
+                )
                 await self._run(run)
 
     async def _claim(self, order: RunTask) -> TaskData:

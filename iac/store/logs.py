@@ -174,12 +174,12 @@ async def read(c: Connection, task_id: int, offset: int, limit: int) -> Part:
 async def _stream_bytes(c: Connection, task_id: int, fence: int, offset: int, size: int) -> bytes:
     rows = await c.all(
         """SELECT start, data FROM log_chunk WHERE task_id = :id AND fence = :fence
-           AND start < :high AND start > :low - :largest AND start + length > :low ORDER BY start""",
+           AND start < :high AND start > :lowest AND start + length > :low ORDER BY start""",
         id=task_id,
         fence=fence,
         low=offset,
         high=offset + size,
-        largest=LARGEST_CHUNK,
+        lowest=offset - LARGEST_CHUNK,
     )
     if not rows:
         return b""

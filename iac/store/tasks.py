@@ -233,7 +233,17 @@ async def set_stage(c: Connection, task_id: int, fence: int, stage: str | None) 
     )
 
 
-async def noted_move(c: Connection, task_id: int, event: Event, *, by: str, verb: str, **facts: object) -> Moved:
+async def annotate(c: Connection, task_id: int, fence: int, detail: str) -> None:
+    """Says more about how an assignment went, if it is still the task's last one."""
+    await c.run(
+        "UPDATE task SET detail = :detail WHERE id = :id AND fence = :fence AND status IN ('lost', 'failed')",
+        id=task_id,
+        fence=fence,
+        detail=detail,
+    )
+
+
+async def noted_move(c: Connection, task_id: int, event: Event, /, *, by: str, verb: str, **facts: object) -> Moved:
     """A move that a person asked for: audited in the same transaction when it changed anything."""
     moved = await move(c, task_id, event)
     if moved.changed:

@@ -1,0 +1,135 @@
+"""Gives queued tasks to runners. What to do is decided in iac.domain.scheduling; here it is done.
+
+It wakes when something happened, and every few seconds in case that was missed: the rows are the truth, a wake is a hint.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import trio
+
+from iac.actors.local_runner import LOCAL, LocalRunner
+from iac.domain.lifecycle import Lose, QueueTimeout, Unassign
+from iac.domain.records import Task, Workspace
+from iac.domain.scheduling import Assignment, Wait, schedule
+from iac.domain.work import RunTask
+from iac.errors import Conflict, NotFound, Unavailable
+from iac.store import tasks, workspaces
+from iac.store.database import Connection, Database
+from iac.store.identity import new_id
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 5.0
+QUEUE_TIMEOUT = timedelta(hours=24)
+
+
+class Dispatcher:
+    """The waiting line. `wake` and `wait_of` are for the API; `run` is the actor."""
+
+    def __init__(self, database: Database, local: LocalRunner, changed: Callable[[int], None]) -> None:
+        self._database = database
+        self._local = local
+        self._changed = changed
+        self.wakes, self._woken = trio.open_memory_channel[None](1)
+        self._waits: Mapping[int, Wait] = {}
+        self._served: dict[str, datetime] = {}
+        self._missing: frozenset[int] = frozenset()
+
+    def wake(self) -> None:
+        """Something happened; any number of wakes before the next look are one."""
+        try:
+            self.wakes.send_nowait(None)
+        except trio.WouldBlock:
+            return
+
+    def wait_of(self, task_id: int) -> Wait | None:
+        """Why the task waited when the dispatcher last looked."""
+        return self._waits.get(task_id)
+
+    async def run(self) -> None:
+        """Never returns; ends with its scope."""
+        while True:
+            try:
+                await self.look()
+            except Unavailable as error:
+                log.warning("the waiting line cannot be read", extra={"error": error.message})
+            with trio.move_on_after(LOOK_EVERY):
+                await self._woken.receive()
+
+    async def look(self) -> None:
+        """One pass: reconcile, decide, hand out."""
+        found = await self._database.tx(tasks.waiting_and_running)
+        now = datetime.now(UTC)
+        await self._reconcile(found, now)
+        holders = await self._holders(found)
+        decided = schedule(found, self._local.as_runner(found), now, holders=holders, served=self._served)
+        self._waits = decided.waits
+        by_id = {task.id: task for task in found}
+        for assignment in decided.assignments:
+            await self._hand_out(assignment, by_id[assignment.task_id], now)
+
+    async def _holders(self, found: list[Task]) -> dict[str, Workspace]:
+        wanted = {task.workspace_id for task in found if task.status == "pending"}
+        return await self._database.tx(_workspaces, sorted(wanted)) if wanted else {}
+
+    async def _hand_out(self, assignment: Assignment, task: Task, now: datetime) -> None:
+        try:
+            assigned = await self._database.tx(_assign, assignment.task_id, assignment.runner_id, new_id("asg"))
+        except (Conflict, NotFound) as error:
+            log.info("the task went elsewhere", extra={"task_id": task.id, "error": error.message})
+            return
+        self._served[task.workspace_id] = now
+        self._changed(task.id)
+        if not self._local.deliver(order_of(assigned)):
+            await self._database.tx(tasks.move, task.id, Unassign(fence=assigned.fence))
+
+    async def _reconcile(self, found: list[Task], now: datetime) -> None:
+        """Puts right what no event would: queue time-outs, and tasks that the local runner holds but does not run."""
+        for task in found:
+            if task.status == "queued" and task.queued_at is not None and now - task.queued_at > QUEUE_TIMEOUT:
+                await self._database.tx(tasks.move, task.id, QueueTimeout(after=QUEUE_TIMEOUT))
+        running = self._local.running.fences
+        missing = frozenset(
+            task.fence
+            for task in found
+            if task.agent_id == LOCAL and task.status in ("running", "cancelling") and task.fence not in running
+        )
+        for task in found:
+            # Seen twice: the first time it may just have ended, with its row read before.
+            if task.fence in missing & self._missing:
+                await self._give_up(task)
+        self._missing = missing
+
+    async def _give_up(self, task: Task) -> None:
+        log.error("a task was held by nobody", extra={"task_id": task.id})
+        lost = Lose(fence=task.fence, reason="runner_lost", detail="The server no longer runs it.", retry=False)
+        try:
+            await self._database.tx(tasks.move, task.id, lost)
+        except Conflict as error:
+            log.info("the task ended after all", extra={"task_id": task.id, "error": error.message})
+        self._changed(task.id)
+
+
+def order_of(task: Task) -> RunTask:
+    """The order to run a task's present assignment."""
+    return RunTask(
+        task_id=task.id,
+        workspace_id=task.workspace_id,
+        action=task.phase,
+        assignment_id=task.assignment_id or "",
+        fence=task.fence,
+        attempt=task.attempt,
+    )
+
+
+async def _assign(c: Connection, task_id: int, agent_id: str, assignment_id: str) -> Task:
+    return await tasks.assign(c, task_id, agent_id=agent_id, assignment_id=assignment_id)
+
+
+async def _workspaces(c: Connection, ids: list[str]) -> dict[str, Workspace]:
+    rows = await c.all(f"SELECT {workspaces.COLUMNS} FROM workspace w WHERE w.id = ANY(:ids)", ids=ids)  # noqa: S608
+    return {row["id"]: workspaces.from_row(row) for row in rows}

@@ -1,0 +1,87 @@
+"""Local mode: the server's own worker and canceller, fed from memory."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import trio
+
+from iac.actors.canceller import CancelTask, canceller
+from iac.actors.running import Running
+from iac.actors.worker import Execute, worker
+from iac.domain.records import Task
+from iac.domain.scheduling import Runner
+from iac.domain.work import RunTask
+
+log = logging.getLogger(__name__)
+
+LOCAL = "local"
+"""The runner id of the server itself."""
+QUEUED_ORDERS = 256
+
+
+class LocalRunner:
+    """The server as a runner: what the dispatcher and the API see of it. Made before its actors run."""
+
+    def __init__(self, *, plan_limit: int, enabled: bool = True) -> None:
+        self._plan_limit = plan_limit
+        self._enabled = enabled
+        self._orders, self._to_worker = trio.open_memory_channel[RunTask](QUEUED_ORDERS)
+        self._cancels, self._to_canceller = trio.open_memory_channel[CancelTask](QUEUED_ORDERS)
+        self.running = Running()
+        self.draining = False
+        self.ended = trio.Event()
+
+    def as_runner(self, tasks: list[Task]) -> list[Runner]:
+        """Its slots, counted from the tasks that it holds; none when Local mode is off."""
+        if not self._enabled:
+            return []
+        held = [
+            task for task in tasks if task.agent_id == LOCAL and task.status in ("assigned", "running", "cancelling")
+        ]
+        return [
+            Runner(
+                id=LOCAL,
+                execution_mode="local",
+                plan_limit=self._plan_limit,
+                plans=frozenset(task.id for task in held if task.phase == "plan"),
+                applies=frozenset(task.id for task in held if task.phase == "apply"),
+                draining=self.draining,
+            )
+        ]
+
+    def deliver(self, order: RunTask) -> bool:
+        """Hands an order to the worker; False when it takes none any more."""
+        try:
+            self._orders.send_nowait(order)
+        except (trio.WouldBlock, trio.ClosedResourceError):
+            return False
+        return True
+
+    def cancel(self, task_id: int, fence: int, *, force: bool) -> None:
+        try:
+            self._cancels.send_nowait(CancelTask(task_id=task_id, fence=fence, force=force))
+        except (trio.WouldBlock, trio.ClosedResourceError):
+            # The channel only keeps order; the act itself is sync and may as well be done here.
+            self.running.cancel(fence, force=force)
+
+    def drain(self) -> None:
+        """Takes nothing new; `ended` is set when the last task has ended."""
+        self.draining = True
+        self._orders.close()
+
+    async def run(self, execute: Execute, slot_free: trio.MemorySendChannel[None]) -> None:
+        """Its actors; returns after `drain`, when the last task has ended."""
+        async with trio.open_nursery() as side:
+            side.start_soon(canceller, self._to_canceller, self.running)
+            await worker(self._to_worker, self.running, execute, partial(_wake, slot_free))
+            side.cancel_scope.cancel()
+        self.ended.set()
+
+
+def _wake(channel: trio.MemorySendChannel[None], _order: RunTask) -> None:
+    try:
+        channel.send_nowait(None)
+    except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+        return

@@ -1,0 +1,166 @@
+"""What a server does at its start about the tasks it was running when it ended: every one gets a stated fate.
+
+A plan that was cut off has failed. An apply that was cut off is lost: its workspace stays locked until a human has looked,
+while its log and its state are collected from the work directory, and Terraform, if it still runs, is left to finish.
+Nothing is ever run again by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from iac.actors.local_runner import LOCAL
+from iac.actors.running import Running
+from iac.domain.lifecycle import Lose, Unassign
+from iac.domain.records import Task
+from iac.domain.rendering import ResourceProgress
+from iac.domain.work import RunTask
+from iac.errors import IacError, NotFound
+from iac.executor import steps, workdir
+from iac.executor.accessor_local import LocalDataAccessor
+from iac.executor.leftovers import kill_leftovers
+from iac.executor.log_spool import Carrier, open_log
+from iac.executor.process import PidRecord, read_pid_file
+from iac.executor.run import ExecutorPolicy, Run
+from iac.store import logs, tasks
+from iac.store.database import Database
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.5
+CUT_OFF = "The server ended while Terraform was running."
+
+
+async def give_up_what_was_running(database: Database) -> list[Task]:
+    """Before anything is dispatched: no local task stays without a fate. Returns those that changed."""
+    changed = []
+    for task in await database.tx(tasks.unfinished_of, LOCAL):
+        if task.status == "assigned":
+            moved = await database.tx(tasks.move, task.id, Unassign(fence=task.fence))
+        elif task.status in ("running", "cancelling"):
+            event = Lose(fence=task.fence, reason="server_restarted", detail=CUT_OFF, retry=False)
+            moved = await database.tx(tasks.move, task.id, event)
+        else:
+            continue
+        log.warning("a task was cut off", extra={"task_id": task.id, "status": moved.task.status})
+        changed.append(moved.task)
+    return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """Collects what is left in the work directories of earlier lives."""
+
+    database: Database
+    accessor: LocalDataAccessor
+    running: Running
+    policy: ExecutorPolicy
+
+    async def run(self, left: list[tuple[workdir.Workdir, RunTask | None]]) -> None:
+        """One child for each directory; ends when the last is done with."""
+        async with trio.open_nursery() as nursery:
+            for place, order in left:
+                nursery.start_soon(self._guarded, place, order)
+
+    async def _guarded(self, place: workdir.Workdir, order: RunTask | None) -> None:
+        try:
+            await self._collect(place, order)
+        except (IacError, OSError) as error:
+            log.error("a work directory is kept", extra={"directory": str(place.root), "error": str(error)})
+        except Exception:  # the bulkhead: one strange directory must not keep the server from starting
+            log.exception("a work directory is kept", extra={"directory": str(place.root)})
+
+    async def _collect(self, place: workdir.Workdir, order: RunTask | None) -> None:
+        if order is None:
+            # The order is written first: without it nothing was ever started here.
+            await trio.to_thread.run_sync(workdir.remove, place)
+            return
+        if order.action == "plan":
+            await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
+        try:
+            data = await self.accessor.get_left_behind(order)
+        except NotFound:
+            await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
+            await trio.to_thread.run_sync(workdir.remove, place)
+            return
+        place = workdir.Workdir(place.root, data.bundle.working_directory)
+        run = Run(order, data, place, self.policy, before=data.state)
+        receipt = await self._log_and_state(run)
+        if run.log is not None:
+            await self.database.tx(logs.close, order.task_id, order.fence, run.log)
+        await self.database.tx(tasks.annotate, order.task_id, order.fence, _told(run, receipt))
+        if run.state_safe and run.log is not None:
+            await trio.to_thread.run_sync(workdir.remove, place)
+
+    async def _log_and_state(self, run: Run) -> str | None:
+        receipt = None
+        carrier = Carrier(
+            send=partial(self.accessor.save_task_log, run.order), on_stage=_nothing_to_say, on_progress=_no_progress
+        )
+        async with open_log(
+            run.workdir.raw_log,
+            carrier,
+            secrets=run.data.sensitive_values,
+            start=run.data.log_offset,
+            policy=self.policy.log(run.data.log_max_bytes),
+        ) as (spool, transform):
+            run.spool = spool
+            await self._until_ended(run)
+            run.say(CUT_OFF)
+            if run.order.action == "apply":
+                stored = await steps.save_state(run, self.accessor)
+                receipt = None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
+        if spool.complete:
+            run.log = transform.digest
+        return receipt
+
+    async def _until_ended(self, run: Run) -> None:
+        """Waits for a Terraform that outlived us; a cancel reaches it as it would have reached it before."""
+        record = read_pid_file(run.workdir.pid_file)
+        seat = self.running.admit(run.order)
+        if record is None or seat is None:
+            return
+        try:
+            with seat.scope:
+                await _end_of(record)
+            if seat.scope.cancelled_caught:
+                with suppress(ProcessLookupError):
+                    os.kill(record.pid, signal.SIGTERM)
+                with trio.move_on_after(0 if seat.hurry.is_set() else run.ladder.grace):
+                    await _end_of(record)
+            await trio.to_thread.run_sync(kill_leftovers, str(run.workdir.tmp))
+        finally:
+            self.running.forget(run.order.fence)
+
+
+async def _end_of(record: PidRecord) -> None:
+    """It is not our child, so nobody tells us."""
+    while record.running():  # noqa: ASYNC110
+        await trio.sleep(LOOK_EVERY)
+
+
+def _told(run: Run, receipt: str | None) -> str:
+    if run.order.action == "plan":
+        return CUT_OFF
+    if not run.state_safe:
+        return f"{CUT_OFF} Its state could not be stored; it is kept in {run.workdir.root} on this host."
+    return f"{CUT_OFF} Afterwards {receipt or 'the state was found unchanged'}. Check it, then resolve the task."
+
+
+async def _nothing_to_say(_stage: str) -> None: ...
+
+
+async def _no_progress(_entries: list[ResourceProgress]) -> None: ...
+
+
+def left_behind(directory: Path) -> list[tuple[workdir.Workdir, RunTask | None]]:
+    """What earlier lives left; to be listed before this one begins to make directories."""
+    return list(workdir.left_behind(directory))

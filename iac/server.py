@@ -1,0 +1,282 @@
+"""python -m iac.server: settings, then the parts nested in the order in which they must die.
+
+    data directory's lock ⊃ embedded PostgreSQL ⊃ asyncio loop and pool ⊃ recovery ⊃ actors ⊃ HTTP
+
+The first SIGTERM or SIGINT drains: nothing new starts, running tasks have IAC_DRAIN_SECONDS, then they are cancelled, and
+only then the HTTP server, the actors, the pool and the database end, in this order. A second signal cancels at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from iac import __version__, telemetry
+from iac.actors.bell import Bell
+from iac.actors.dispatcher import Dispatcher
+from iac.actors.local_runner import LocalRunner
+from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
+from iac.actors.supervision import stop_signals
+from iac.domain.lifecycle import Cancel
+from iac.errors import IacError, StartFailed
+from iac.executor.accessor_local import Changes, LocalDataAccessor
+from iac.executor.binaries import Binaries, BinarySettings
+from iac.executor.executor import TerraformExecutor
+from iac.executor.run import ExecutorPolicy
+from iac.executor.steps import cli_config_of
+from iac.executor.terraform import machine_environment
+from iac.settings import ServerSettings
+from iac.store import keys, tasks, tokens
+from iac.store.database import Database, open_database
+from iac.store.embedded import open_embedded
+from iac.store.identity import new_id, new_token
+from iac.store.migrating import migrate
+from iac.store.sealing import open_keyring
+from iac.web.app import create_app
+from iac.web.platform import Platform
+from iac.web.serving import serve_http
+
+log = logging.getLogger("iac.server")
+
+GRACEFUL = 5.0
+"""Seconds that requests in flight have when the server stops."""
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """The data directory, ours alone. Raises StartFailed (78) when it cannot be used, (75) when another server has it."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = (data_dir / "server.lock").open("w")
+    except OSError as error:
+        raise StartFailed(
+            f"IAC_DATA_DIR: cannot use {data_dir} ({error.strerror}); point it at a directory that this user may write.",
+            exit_code=78,
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartFailed(
+                f"IAC_DATA_DIR: another server uses {data_dir.absolute()}; "
+                "stop it, or give this one a directory of its own.",
+                exit_code=75,
+            ) from None
+        yield
+
+
+@asynccontextmanager
+async def database_of(settings: ServerSettings) -> AsyncIterator[Database]:
+    """The database that the settings name, or the embedded one; its schema brought up to date."""
+    async with AsyncExitStack() as stack:
+        url = settings.database_url
+        if url is None:
+            url = await stack.enter_async_context(open_embedded(settings.data_dir / "postgres"))
+        database = await stack.enter_async_context(open_database(url))
+        for name in await migrate(database):
+            log.info("migrated", extra={"migration": name})
+        yield database
+
+
+async def bootstrap_token(database: Database, settings: ServerSettings) -> str | None:
+    """Makes sure that an admin can get in; returns a token that was made here, to be shown once."""
+    if settings.admin_token is not None:
+        await database.tx(tokens.create, settings.admin_token, name="admin", role="admin", by="IAC_ADMIN_TOKEN")
+        return None
+    if await database.tx(tokens.any_admin):
+        return None
+    token = new_token()
+    await database.tx(tokens.create, token, name="admin", role="admin", by="first start")
+    return token
+
+
+def executor_of(
+    settings: ServerSettings, accessor: LocalDataAccessor, env: Mapping[str, str], policy: ExecutorPolicy
+) -> TerraformExecutor:
+    terraform = settings.terraform
+    binaries = Binaries(
+        BinarySettings(
+            terraform_dir=terraform.directory,
+            download_dir=settings.data_dir / "terraform",
+            mirror_url=terraform.mirror,
+            key_file=terraform.key_file,
+            allow_download=terraform.download,
+            search_path=env.get("PATH", os.defpath),
+        )
+    )
+    return TerraformExecutor(
+        accessor,
+        binaries,
+        tasks=(settings.data_dir / "tasks").absolute(),
+        machine=machine_environment(env, terraform.environment),
+        cli_config=cli_config_of(terraform.cli_config),
+        policy=policy,
+    )
+
+
+async def run_server(
+    settings: ServerSettings,
+    env: Mapping[str, str],
+    *,
+    stop: trio.Event,
+    hurry: trio.Event,
+    policy: ExecutorPolicy | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """The whole server; reports the URLs it serves. Returns some time after `stop` is set, sooner when `hurry` is.
+
+    No globals, no signal handlers, no exit: it may run inside a test. Raises StartFailed.
+    """
+    with locked(settings.data_dir):
+        async with database_of(settings) as database:
+            program = _Program(settings, env, database, stop, hurry, policy or ExecutorPolicy())
+            await _serve(program, task_status=task_status)
+    log.info("stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    settings: ServerSettings
+    env: Mapping[str, str]
+    database: Database
+    stop: trio.Event
+    hurry: trio.Event
+    policy: ExecutorPolicy
+
+
+async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) -> None:
+    settings, database = program.settings, program.database
+    keyring = open_keyring(settings.secret_key, settings.data_dir)
+    await database.tx(keys.check, keyring)
+    shown = await bootstrap_token(database, settings)
+    local = LocalRunner(plan_limit=settings.local_plan_concurrency, enabled=settings.local_executor)
+    task_changed, log_grew = Bell(), Bell()
+    dispatcher = Dispatcher(database, local, task_changed.ring)
+    platform = Platform(database, keyring, dispatcher, local, task_changed, log_grew, draining=trio.Event())
+    accessor = LocalDataAccessor(database, keyring, Changes(task=task_changed.ring, log=log_grew.ring))
+    executor = executor_of(settings, accessor, program.env, program.policy)
+    left = left_behind((settings.data_dir / "tasks").absolute())
+    await give_up_what_was_running(database)
+    salvage = Salvage(database, accessor, local.running, program.policy)
+    async with trio.open_nursery() as actors:
+        actors.start_soon(local.run, executor.execute, dispatcher.wakes)
+        actors.start_soon(salvage.run, left)
+        actors.start_soon(dispatcher.run)
+        tls = (str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert is not None else None
+        http = partial(serve_http, create_app(platform), bind=settings.bind, tls=tls, draining=platform.draining)
+        http_ended = trio.Event()
+        urls: list[str] = await actors.start(partial(_then_set, partial(http, graceful=GRACEFUL), http_ended))
+        log.info("serving", extra={"url": urls[0], "version": __version__})
+        if shown is not None:
+            _show_token(urls[0], shown)
+        task_status.started(urls)
+        await program.stop.wait()
+        await _drain(platform, within=settings.drain_seconds, hurry=program.hurry)
+        platform.draining.set()
+        platform.log_grew.ring_all()
+        with trio.move_on_after(GRACEFUL + 1):
+            await http_ended.wait()
+        actors.cancel_scope.cancel()
+
+
+async def _then_set(
+    serve: Callable[..., Awaitable[None]], ended: trio.Event, *, task_status: trio.TaskStatus[list[str]]
+) -> None:
+    try:
+        await serve(task_status=task_status)
+    finally:
+        ended.set()
+
+
+async def _drain(platform: Platform, *, within: float, hurry: trio.Event) -> None:
+    """Lets running tasks end; those that do not are cancelled, and waited for as long as their stop may take."""
+    platform.local.drain()
+    waiting = len(platform.local.running.orders)
+    if waiting:
+        log.info("waiting for running tasks", extra={"tasks": waiting, "at_most_s": within})
+    with trio.move_on_after(within) as deadline:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, hurry, nursery.cancel_scope)
+            await platform.local.ended.wait()
+            nursery.cancel_scope.cancel()
+    if deadline.cancelled_caught or hurry.is_set():
+        await _cancel_all(platform, force=hurry.is_set())
+        await platform.local.ended.wait()  # bounded by the ladder and the executor's budgets
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _cancel_all(platform: Platform, *, force: bool) -> None:
+    for order in platform.local.running.orders:
+        event = Cancel(cancel_id=new_id("can"), reason="server_shutdown", by="server", force=force)
+        try:
+            await platform.database.tx(tasks.move, order.task_id, event)
+        except IacError as error:
+            log.warning("a task could not be marked as cancelled", extra={"error": error.message})
+        platform.local.running.cancel(order.fence, force=force)
+
+
+def _show_token(url: str, token: str) -> None:
+    print(  # noqa: T201 - shown once, to the one who started the server; never in the log
+        f"\nThe first start made an admin token. It is shown only now:\n\n    {token}\n\n"
+        f"    iac login --url {url} --token {token}\n",
+        flush=True,
+    )
+
+
+async def main_async(settings: ServerSettings, env: Mapping[str, str]) -> None:
+    """The program: signals on the outside, the server inside."""
+    stop, hurry = trio.Event(), trio.Event()
+
+    async def obey() -> None:
+        async for number in stop_signals():
+            log.info("signal", extra={"number": number, "meaning": "hurry" if stop.is_set() else "drain"})
+            (hurry if stop.is_set() else stop).set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(obey)
+        await run_server(settings, env, stop=stop, hurry=hurry)
+        nursery.cancel_scope.cancel()
+
+
+def main() -> None:
+    """Exit codes: 78 settings, 75 data directory in use, 69 database unreachable, 70 our own fault."""
+    env = dict(os.environ)
+    try:
+        settings = ServerSettings.from_env(env)
+        telemetry.configure(settings.log_level, settings.log_format)
+        trio.run(main_async, settings, env, strict_exception_groups=True)
+    except StartFailed as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except BaseExceptionGroup as group:
+        failed = group.subgroup(StartFailed)
+        if failed is None:
+            raise
+        first = next(_leaves(failed))
+        sys.stderr.write(f"{first}\n")
+        sys.exit(first.exit_code if isinstance(first, StartFailed) else 70)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+if __name__ == "__main__":
+    main()

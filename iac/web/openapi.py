@@ -1,0 +1,119 @@
+"""The API's description, OpenAPI 3.1, made from the route table and the bodies' own types."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from iac import __version__
+from iac.domain.bodies import ErrorView
+from iac.web.routing import JSON, NoQuery, Operation
+
+_REF = "#/components/schemas/{name}"
+_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
+_REASONS = {
+    400: "The body is not JSON, or not what its type says.",
+    401: "No valid token.",
+    403: "The token lacks the right.",
+    404: "There is no such thing.",
+    409: "The thing is not in a state that allows this.",
+    413: "The body is over the limit.",
+    415: "The body has the wrong content type.",
+    422: "A value is not acceptable; `path` says which.",
+    503: "Not now; try again.",
+}
+
+
+def document(operations: Sequence[Operation]) -> bytes:
+    """The whole description as JSON."""
+    types = _types(operations)
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    by_type = dict(zip(types, schemas, strict=True))
+    paths: dict[str, dict[str, object]] = {}
+    for operation in operations:
+        paths.setdefault(path_of(operation), {})[operation.method.lower()] = _operation(operation, by_type)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "IAC", "version": __version__, "description": "Runs Terraform for teams."},
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+
+
+def path_of(operation: Operation) -> str:
+    """The path with its parameters as OpenAPI writes them."""
+    return _PARAMETER.sub(r"{\2}", operation.path)
+
+
+def _types(operations: Sequence[Operation]) -> list[Any]:
+    found: list[Any] = [ErrorView]
+    for operation in operations:
+        for kind in (operation.body, operation.answer):
+            if kind is not None and kind not in found:
+                found.append(kind)
+    return found
+
+
+def _operation(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict[str, object]:
+    described: dict[str, object] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "responses": {str(status): _response(operation, status, schemas) for status in operation.statuses},
+        "security": [] if operation.right is None else [{"token": []}],
+    }
+    if operation.right is not None:
+        described["x-iac-right"] = operation.right
+    if operation.takes_body:
+        described["requestBody"] = {"required": True, "content": _content(operation, schemas)}
+        described["x-iac-body-limit"] = operation.limit
+    return described
+
+
+def _content(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict[str, object]:
+    content: dict[str, object] = {
+        kind: {"schema": {"type": "string", "format": "binary"}} for kind in operation.raw_body
+    }
+    if operation.body is not None:
+        content[JSON] = {"schema": schemas[operation.body]}
+    return content
+
+
+def _response(operation: Operation, status: int, schemas: dict[Any, dict[str, Any]]) -> dict[str, object]:
+    if status != operation.status:
+        codes = f" Codes: {', '.join(operation.conflicts)}." if status == 409 else ""
+        return {"description": _REASONS[status] + codes, "content": {JSON: {"schema": schemas[ErrorView]}}}
+    if operation.answer is not None:
+        return {"description": "Done.", "content": {JSON: {"schema": schemas[operation.answer]}}}
+    if operation.raw_answer is not None:
+        return {"description": "Done.", "content": {operation.raw_answer: {}}}
+    return {"description": "Done."}
+
+
+def _path_parameters(operation: Operation) -> list[dict[str, object]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "integer" if kind == "int" else "string"}}
+        for kind, name in _PARAMETER.findall(operation.path)
+    ]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, object]]:
+    if operation.query is NoQuery:
+        return []
+    schema = msgspec.json.schema(operation.query)
+    _, definition = next(iter(schema["$defs"].items()))
+    about = inspect.getdoc(operation.query) or ""
+    return [
+        {"name": name, "in": "query", "required": False, "schema": shape, "description": about}
+        for name, shape in definition["properties"].items()
+    ]

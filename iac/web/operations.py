@@ -1,0 +1,179 @@
+"""The users' use cases on tasks that are more than one store call: read together, change, tell the actors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from iac.domain import bodies, plan_masking, plans
+from iac.domain.lifecycle import Cancel, Confirm, Discard, Effect, Event, Resolve
+from iac.domain.records import Task
+from iac.domain.redaction import Masker
+from iac.domain.work import PlanFacts
+from iac.errors import Conflict, IllegalTransition
+from iac.executor.terraform import sensitive_values
+from iac.store import creation, tasks
+from iac.store import plans as stored_plans
+from iac.store.creation import NewTask, stale
+from iac.store.database import Connection
+from iac.store.identity import new_id
+from iac.store.sealing import Keyring
+from iac.store.tasks import Filter, Moved
+from iac.web import views
+from iac.web.platform import Platform
+
+
+async def shown(platform: Platform, records: Sequence[Task]) -> list[bodies.TaskView]:
+    """Tasks with their plans and with why they wait."""
+    facts = await platform.read(stored_plans.summaries, [record.plan_task_id or record.id for record in records])
+    return [
+        views.task(record, facts.get(record.plan_task_id or record.id), platform.dispatcher.wait_of(record.id))
+        for record in records
+    ]
+
+
+async def show(platform: Platform, task_id: int) -> bodies.TaskView:
+    """Raises NotFound."""
+    return (await shown(platform, [await platform.read(tasks.get, task_id)]))[0]
+
+
+async def create(platform: Platform, workspace: str, asked: NewTask, *, by: str) -> bodies.TaskView:
+    task = await platform.write(creation.create, platform.keyring, workspace, asked, by=by)
+    return (await shown(platform, [task]))[0]
+
+
+async def cancel(platform: Platform, task_id: int, *, by: str, force: bool, reason: str = "user") -> bodies.TaskView:
+    """Ends a waiting task at once; tells the runner of a running one to stop. Raises NotFound, AlreadyFinal."""
+    event = Cancel(cancel_id=new_id("can"), reason=reason, by=by, force=force)
+    moved = await _moved(platform, task_id, event, by=by, verb="task.cancel", force=force)
+    if Effect.STOP in moved.effects:
+        platform.local.cancel(task_id, moved.before.fence, force=moved.task.cancel_force)
+    return await show(platform, task_id)
+
+
+async def confirm(
+    platform: Platform, task_id: int, *, by: str, comment: str, plan_digest: str | None
+) -> bodies.TaskView:
+    """Queues the apply of exactly the plan that was looked at. Raises PlanStale, IllegalTransition, AlreadyFinal."""
+    await platform.write(_confirm, task_id, by=by, comment=comment, plan_digest=plan_digest)
+    platform.task_changed.ring(task_id)
+    return await show(platform, task_id)
+
+
+async def _confirm(c: Connection, task_id: int, *, by: str, comment: str, plan_digest: str | None) -> Moved:
+    task = await tasks.get(c, task_id)
+    digest = plan_digest or task.plan_digest or ""
+    moved = await tasks.noted_move(
+        c, task_id, Confirm(by=by, comment=comment, plan_digest=digest), by=by, verb="task.confirm", plan=digest
+    )
+    # The move holds the workspace's row, so what is read now is what the apply will find.
+    facts = await stored_plans.facts(c, task_id)
+    await _refuse_stale(c, moved.task, facts)
+    return moved
+
+
+async def _refuse_stale(c: Connection, task: Task, facts: PlanFacts) -> None:
+    row = await c.first("SELECT current_serial, lineage FROM workspace WHERE id = :id", id=task.workspace_id)
+    if row is not None and (facts.serial, facts.lineage) != (row["current_serial"], row["lineage"]):
+        raise stale(task.id, facts.serial, row["current_serial"])
+
+
+async def discard(platform: Platform, task_id: int, *, by: str, comment: str) -> bodies.TaskView:
+    await _moved(platform, task_id, Discard(by=by, comment=comment), by=by, verb="task.discard")
+    return await show(platform, task_id)
+
+
+async def resolve(platform: Platform, task_id: int, *, by: str, comment: str, unlock: bool) -> bodies.TaskView:
+    """A human says that a lost apply is over; whatever its runner still sends is fenced from here on."""
+    await platform.write(_resolve, task_id, by=by, comment=comment, unlock=unlock)
+    platform.task_changed.ring(task_id)
+    return await show(platform, task_id)
+
+
+async def _resolve(c: Connection, task_id: int, *, by: str, comment: str, unlock: bool) -> Moved:
+    fence = await tasks.next_fence(c)
+    event = Resolve(by=by, comment=comment, fence=fence, unlock=unlock)
+    return await tasks.noted_move(c, task_id, event, by=by, verb="task.resolve", unlock=unlock, comment=comment)
+
+
+async def retry(platform: Platform, task_id: int, *, by: str) -> bodies.TaskView:
+    """The same action again, as a new task with today's inputs. Raises IllegalTransition while it is not over."""
+    old = await platform.read(tasks.get, task_id)
+    if not old.final:
+        raise IllegalTransition(
+            f"Task {task_id} is {old.status}; only a task that is over can be run again.", status=old.status
+        )
+    if old.plan_task_id is not None:
+        raise Conflict(
+            f"Task {task_id} applied the plan of task {old.plan_task_id}, which is used up; plan again.", code="no_plan"
+        )
+    asked = NewTask(
+        action=old.action,
+        targets=old.targets,
+        replace=old.replace,
+        priority=old.priority,
+        auto_apply=old.auto_apply,
+        message=old.message,
+        retry_of=old.id,
+    )
+    return await create(platform, old.workspace_id, asked, by=by)
+
+
+async def _moved(platform: Platform, task_id: int, event: Event, *, by: str, verb: str, **facts: object) -> Moved:
+    moved = await platform.write(tasks.noted_move, task_id, event, by=by, verb=verb, **facts)
+    platform.task_changed.ring(task_id)
+    platform.log_grew.ring(task_id)
+    return moved
+
+
+async def listed(platform: Platform, chosen: Filter, *, limit: int, cursor: int | None) -> bodies.TaskPage:
+    found, counts = await platform.read(_page, chosen, limit=limit + 1, before=cursor)
+    more = len(found) > limit
+    return bodies.TaskPage(
+        items=await shown(platform, found[:limit]),
+        next_cursor=str(found[limit - 1].id) if more else None,
+        counts=counts,
+    )
+
+
+async def _page(c: Connection, chosen: Filter, *, limit: int, before: int | None) -> tuple[list[Task], dict[str, int]]:
+    return await tasks.page(c, chosen, limit=limit, before=before), await tasks.counts(c, chosen)
+
+
+class PlanText(msgspec.Struct, frozen=True):
+    """A plan's JSON before it is masked, and what must be masked in it."""
+
+    json: bytes
+    variables: tuple[str, ...]
+    secrets: tuple[str, ...]
+
+
+async def plan_text(c: Connection, keyring: Keyring, task_id: int) -> PlanText:
+    """Raises NotFound when there is no such task or it has no plan."""
+    task = await tasks.get(c, task_id)
+    bundle = await creation.bundle_of(c, keyring, task_id)
+    return PlanText(
+        json=await stored_plans.plan_json(c, keyring, task.plan_task_id or task_id),
+        variables=tuple(variable.key for variable in bundle.variables if variable.sensitive),
+        secrets=sensitive_values(bundle.variables),
+    )
+
+
+def masked_plan(text: PlanText) -> bytes:
+    """Takes a third of a second for a large plan: call it in a thread."""
+    structural = plan_masking.masked(text.json, sensitive_variables=text.variables)
+    # A secret may also stand inside a longer text. One that is itself JSON (a number) would tear the document apart.
+    return Masker(secret for secret in text.secrets if not _is_json(secret)).mask(structural)
+
+
+def planned_changes(text: PlanText) -> list[plans.ResourceChange]:
+    """As slow as `masked_plan`."""
+    return plans.changes(masked_plan(text))
+
+
+def _is_json(secret: str) -> bool:
+    try:
+        return not isinstance(msgspec.json.decode(secret.encode()), str)
+    except msgspec.DecodeError:
+        return False

@@ -1,0 +1,45 @@
+"""What the routes work with: the store, and the actors that must hear of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
+
+import trio
+
+from iac.actors.bell import Bell
+from iac.actors.dispatcher import Dispatcher
+from iac.actors.local_runner import LocalRunner
+from iac.store.database import Connection, Database
+from iac.store.sealing import Keyring
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Made once by the server program."""
+
+    database: Database
+    keyring: Keyring
+    dispatcher: Dispatcher
+    local: LocalRunner
+    task_changed: Bell
+    log_grew: Bell
+    draining: trio.Event
+
+    async def read(
+        self, function: Callable[Concatenate[Connection, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        return await self.database.tx(function, *args, **kwargs)
+
+    async def write(
+        self, function: Callable[Concatenate[Connection, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """One store call that may give the dispatcher something to do; it hears of it even if the caller is gone."""
+        try:
+            return await self.database.tx(function, *args, **kwargs)
+        finally:
+            self.dispatcher.wake()

@@ -1,0 +1,82 @@
+"""Records as the API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+import msgspec
+
+from iac.domain import bodies
+from iac.domain.records import AuditEntry, Configuration, Resource, StateVersion, Task, Variable, Workspace
+from iac.domain.scheduling import Wait
+from iac.domain.work import PlanFacts
+
+
+def workspace(record: Workspace, *, with_token: bool = False) -> bodies.WorkspaceView:
+    lock = record.lock
+    shown = None
+    if lock is not None:
+        token = lock.token if with_token else None
+        shown = bodies.LockView(kind=lock.kind, owner=lock.owner, reason=lock.reason, since=lock.since, token=token)
+    return bodies.WorkspaceView(
+        lock=shown,
+        state_serial=record.current_serial,
+        state_lineage=record.lineage,
+        **_same(record, bodies.WorkspaceView, without={"lock", "state_serial", "state_lineage"}),
+    )
+
+
+def configuration(record: Configuration, left_out: tuple[str, ...] = ()) -> bodies.ConfigurationView:
+    return bodies.ConfigurationView(left_out=left_out, **_same(record, bodies.ConfigurationView, without={"left_out"}))
+
+
+def variable(record: Variable) -> bodies.VariableView:
+    return bodies.VariableView(**_same(record, bodies.VariableView))
+
+
+def resource(record: Resource) -> bodies.ResourceView:
+    return bodies.ResourceView(**_same(record, bodies.ResourceView))
+
+
+def state_version(record: StateVersion) -> bodies.StateVersionView:
+    return bodies.StateVersionView(**_same(record, bodies.StateVersionView))
+
+
+def audit_entry(record: AuditEntry) -> bodies.AuditView:
+    return bodies.AuditView(**_same(record, bodies.AuditView))
+
+
+def task(record: Task, plan: PlanFacts | None, wait: Wait | None) -> bodies.TaskView:
+    shown_plan = None
+    if plan is not None:
+        shown_plan = bodies.PlanView(
+            digest=plan.digest,
+            has_changes=plan.has_changes,
+            serial=plan.serial,
+            terraform_version=plan.terraform_version,
+            summary=plan.summary,
+        )
+    return bodies.TaskView(
+        plan=shown_plan,
+        wait=None if wait is None or record.final else bodies.WaitView(**msgspec.structs.asdict(wait)),
+        cancel=_cancel(record),
+        **_same(record, bodies.TaskView, without={"plan", "wait", "cancel"}),
+    )
+
+
+def _cancel(record: Task) -> bodies.CancelView | None:
+    if record.cancel_id is None:
+        return None
+    return bodies.CancelView(
+        id=record.cancel_id,
+        reason=record.cancel_reason or "",
+        by=record.cancel_by or "",
+        force=record.cancel_force,
+        requested_at=record.cancel_requested_at,
+    )
+
+
+def _same(record: msgspec.Struct, view: type[msgspec.Struct], without: Set[str] = frozenset()) -> dict[str, Any]:
+    """The fields that record and view have in common; a view without its field is a bug that mypy cannot see."""
+    return {name: getattr(record, name) for name in view.__struct_fields__ if name not in without}
