@@ -6,6 +6,8 @@ No value of a variable ever stands in an argument; the environment is built from
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +26,9 @@ PASSED_ON = (
 """What Terraform may see of the machine's environment; an operator adds names with IAC_TERRAFORM_ENV."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BACKEND_OVERRIDE = "zzz_iac_backend_override.tf.json"
+SHORTEST_PART = 8
+"""Characters; shorter strings inside a sensitive expression are too likely to be ordinary words."""
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 CLI_CONFIG = b"disable_checkpoint = true\n"
 
 
@@ -124,4 +129,9 @@ def backend_problem(backend_file: bytes | None, workdir: Workdir) -> str | None:
 
 def sensitive_values(variables: Sequence[BundleVariable]) -> tuple[str, ...]:
     """What must never be seen in a log."""
-    return tuple(variable.value for variable in variables if variable.sensitive and variable.value)
+    found = [variable.value for variable in variables if variable.sensitive and variable.value]
+    for variable in variables:
+        if variable.sensitive and variable.hcl:
+            found += [text for text in _QUOTED.findall(variable.value) if len(text) >= SHORTEST_PART]
+    # Terraform shows text in Unicode's normal form C, whatever form it was given in.
+    return tuple(dict.fromkeys(form for text in found for form in (text, unicodedata.normalize("NFC", text))))

@@ -22,7 +22,7 @@ import databases
 import trio
 import trio_asyncio
 
-from iac.errors import StartFailed, Unavailable
+from iac.errors import Invalid, StartFailed, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +113,15 @@ class Database:
         try:
             with trio.CancelScope(shield=True):  # bounded by the command and lock timeouts of each statement
                 result: R = await trio_asyncio.aio_as_trio(body)()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if isinstance(error, asyncpg.DataError | ValueError):
+                # A NUL in a text, a number beyond 64 bits: the database's types are narrower than JSON's.
+                raise Invalid(f"A value cannot be stored: {error}.", path="$") from error
+            if not isinstance(error, _GONE):
+                raise
+            raise _unavailable(error) from error
         except _GONE as error:
-            log.warning("database call failed", extra={"error": repr(error)})
-            raise Unavailable("The database cannot be used right now; try again.", code="db_unavailable") from error
+            raise _unavailable(error) from error
         await trio.lowlevel.checkpoint_if_cancelled()
         return result
 
@@ -154,6 +160,11 @@ async def open_database(url: str, *, pool_size: int = 8) -> AsyncIterator[Databa
         finally:
             with trio.CancelScope(shield=True):  # close() has its own budget of 3 s
                 await database.close()
+
+
+def _unavailable(error: BaseException) -> Unavailable:
+    log.warning("database call failed", extra={"error": repr(error)})
+    return Unavailable("The database cannot be used right now; try again.", code="db_unavailable")
 
 
 async def _check_version(c: Connection) -> None:

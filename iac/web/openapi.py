@@ -14,7 +14,7 @@ from iac.domain.bodies import ErrorView
 from iac.web.routing import JSON, NoQuery, Operation
 
 _REF = "#/components/schemas/{name}"
-_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
+_PARAMETER = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
 _REASONS = {
     400: "The body is not JSON, or not what its type says.",
     401: "No valid token.",

@@ -83,7 +83,7 @@ def declare(api: Api, platform: Platform) -> None:
         return Response(data, content_type=JSON, headers={"Cache-Control": "no-store"})
 
     @api.operation(
-        "POST", f"{path}/<int:serial>/rollback", "Make an old state current again, as a new version", tag=TAG,
+        "POST", f"{path}/<int(max=9223372036854775807):serial>/rollback", "Make an old state current again, as a new version", tag=TAG,
         right="state", status=201, query=RollbackQuery, answer=bodies.StateVersionView,
         conflicts=("state_lineage_differs", "workspace_locked"),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from iac.web.routing import JSON, Api, Call, NoQuery
 from iac.web.workspaces import WS
 
 TASKS = "/api/v1/tasks"
-ONE = f"{TASKS}/<int:task_id>"
+ONE = f"{TASKS}/<int(max=9223372036854775807):task_id>"
 TAG = "Tasks"
 OVER = ("already_final", "illegal_transition")
 

@@ -64,7 +64,7 @@ CREATE TABLE configuration (
     size         bigint NOT NULL,
     files        text[] NOT NULL,
     archive      bytea,
-    source       jsonb,
+    source       text, -- JSON text: jsonb would change numbers and the order of keys
     message      text NOT NULL DEFAULT '',
     created_by   text NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now()

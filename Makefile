@@ -1,0 +1,48 @@
+# What a stranger runs: make demo, make test. Everything lives in .venv; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+SOURCES := iac tests bench demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+# The stamp is written last, so that an environment that was cut off is finished by the next make.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "IAC needs Python 3.11, 3.12 or 3.13; say which one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Making the environment in $(VENV) (once; about a minute) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.ready ## the whole story on this machine; ONESHOT=1 ends when it is told
+	@$(RUN) -m demo
+
+test: $(VENV)/.ready ## every test
+	$(RUN) -m pytest -n 2 --dist worksteal -q
+
+check: $(VENV)/.ready ## lint, format, types
+	$(RUN) -m ruff check $(SOURCES)
+	$(RUN) -m ruff format --check $(SOURCES)
+	$(RUN) -m mypy
+
+bench: $(VENV)/.ready ## performance against bare Terraform; writes bench/results.json
+	$(RUN) -m bench
+
+fmt: $(VENV)/.ready ## format
+	$(RUN) -m ruff check --fix $(SOURCES)
+	$(RUN) -m ruff format $(SOURCES)
+
+lock: $(VENV)/.ready ## resolve the dependencies anew into requirements.lock
+	$(RUN) -m piptools compile --quiet --all-extras --generate-hashes --strip-extras --allow-unsafe --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade -o requirements.lock pyproject.toml
+
+clean: ## remove the environment and what tests and demo left
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
