@@ -99,6 +99,11 @@ def database_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("postgres", "postgresql"):
         raise ValueError("not a postgresql:// URL; only PostgreSQL 14 or newer is supported")
+    try:
+        _ = parts.port
+    except ValueError:
+        # Said without the value: a password with an unescaped "/" or "#" ends up where the port is looked for.
+        raise ValueError("its port is not a number; write special characters in a password as %XX") from None
     if not parts.path.strip("/"):
         raise ValueError("names no database; end it with one, as in postgresql://user@host/iac")
     return text
@@ -127,6 +132,16 @@ def secret(minimum: int) -> Callable[[str], str]:
         if len(text) < minimum or any(c.isspace() for c in text):
             raise ValueError(f"needs at least {minimum} characters without blanks; try `openssl rand -base64 32`")
         return text
+
+    return parse
+
+
+def secret_keys(minimum: int) -> Callable[[str], str]:
+    """Several secrets separated by commas, each as long as one alone must be."""
+    one = secret(minimum)
+
+    def parse(text: str) -> str:
+        return ",".join(one(part.strip()) for part in text.split(","))
 
     return parse
 
@@ -169,7 +184,7 @@ class ServerSettings:
             bind=read.parsed("IAC_BIND", usual.bind, address),
             data_dir=read.parsed("IAC_DATA_DIR", usual.data_dir, Path),
             database_url=read.parsed("IAC_DATABASE_URL", None, database_url),
-            secret_key=read.parsed("IAC_SECRET_KEY", None, secret(16)),
+            secret_key=read.parsed("IAC_SECRET_KEY", None, secret_keys(16)),
             admin_token=read.parsed("IAC_ADMIN_TOKEN", None, secret(16)),
             tls_cert=read.parsed("IAC_TLS_CERT", None, Path),
             tls_key=read.parsed("IAC_TLS_KEY", None, Path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -12,15 +13,14 @@ from tests.harness.postgres import fresh_database, running_postgres
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of this session's own PostgreSQL."""
-    # PostgreSQL's socket path is limited to about a hundred characters, and as root it runs as another user.
-    directory: Path = tmp_path_factory.mktemp("pg", numbered=True)
-    for parent in (directory, *directory.parents):
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
-    with running_postgres(directory / "data") as url:
-        yield url
+    # Not below pytest's own directory: as root PostgreSQL runs as another user, to whom pytest closes that one, again
+    # and again, whenever another session starts. And a socket's path has at most about a hundred characters.
+    with TemporaryDirectory(prefix="iac-pg-") as directory:
+        Path(directory).chmod(0o755)
+        with running_postgres(Path(directory) / "data") as url:
+            yield url
 
 
 @pytest.fixture

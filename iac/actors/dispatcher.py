@@ -14,7 +14,7 @@ import trio
 from iac.actors.local_runner import LOCAL, LocalRunner
 from iac.domain.lifecycle import Lose, QueueTimeout, Unassign
 from iac.domain.records import Task, Workspace
-from iac.domain.scheduling import Assignment, Wait, schedule
+from iac.domain.scheduling import Assignment, Wait, schedule, why
 from iac.domain.work import RunTask
 from iac.errors import Conflict, NotFound, Unavailable
 from iac.store import tasks, workspaces
@@ -46,9 +46,9 @@ class Dispatcher:
         except trio.WouldBlock:
             return
 
-    def wait_of(self, task_id: int) -> Wait | None:
-        """Why the task waited when the dispatcher last looked."""
-        return self._waits.get(task_id)
+    def wait_of(self, task: Task) -> Wait | None:
+        """Why the task waits, as of the last look; None for one that does not."""
+        return why(task, self._waits.get(task.id))
 
     async def run(self) -> None:
         """Never returns; ends with its scope."""

@@ -190,8 +190,14 @@ def _end(task: Task, status: str, now: datetime, **facts: object) -> Decision:
     return Decision(done, (Effect.RELEASE_LOCK,) if task.takes_lock else ())
 
 
+def _newer_fence(task: Task, fence: int) -> None:
+    if fence <= task.fence:
+        raise Fenced(f"Fence {fence} is not above {task.fence}, the present one of task {task.id}.", fence=task.fence)
+
+
 def _assign(task: Task, event: Assign, now: datetime) -> Decision:
     _need(task, "queued", by="assign")
+    _newer_fence(task, event.fence)
     return Decision(
         replace(
             task,
@@ -289,6 +295,7 @@ def _report(task: Task, event: Report, now: datetime) -> Decision:
         return Decision(task)
     _same_fence(task, event.fence)
     _need(task, "running", "cancelling", "lost", by="report")
+    _fits_phase(task, result)
     reported = replace(
         task,
         result_id=result.result_id,
@@ -310,6 +317,14 @@ def _report(task: Task, event: Report, now: datetime) -> Decision:
     elif status == "cancelled":
         reported = replace(reported, reason=result.reason or task.cancel_reason)
     return _end(reported, status, now, outcome=result.outcome)
+
+
+def _fits_phase(task: Task, result: Result) -> None:
+    """An apply that called itself planned would be queued, and run, once more."""
+    if result.status == ("planned" if task.phase == "apply" else "succeeded"):
+        raise IllegalTransition(
+            f"Task {task.id} is in its {task.phase} phase, which cannot end as {result.status}.", status=task.status
+        )
 
 
 def _planned(task: Task, now: datetime) -> Decision:
@@ -360,6 +375,7 @@ def _heard(task: Task, event: Heard) -> Decision:
 
 def _resolve(task: Task, event: Resolve, now: datetime) -> Decision:
     _need(task, "lost", by="resolve")
+    _newer_fence(task, event.fence)
     detail = f"Resolved by {event.by}" + (f": {event.comment}" if event.comment else ".")
     done = replace(
         task, status="failed", finished_at=now, stage=None, fence=event.fence, reason=task.reason, detail=detail

@@ -64,8 +64,9 @@ def schedule(
     """
     free = {runner.id: _Slots(runner) for runner in runners}
     queued = _in_order([task for task in tasks if task.status == "queued"], now, served)
-    assignments, waits = [], {}
-    for place, task in enumerate(queued, start=1):
+    assignments: list[Assignment] = []
+    waits: dict[int, Wait] = {}
+    for task in queued:
         able = [slots for slots in free.values() if slots.runner.execution_mode == task.execution_mode]
         chosen = next((slots for slots in able if slots.takes(task)), None)
         if chosen is not None:
@@ -74,9 +75,8 @@ def schedule(
             continue
         if task.phase == "apply":
             _reserve(able, task)
-        waits[task.id] = _why_queued(task, able, place)
+        waits[task.id] = _why_queued(task, able, len(waits) + 1)
     waits.update(_pending(tasks, holders))
-    waits.update(_planned(tasks))
     return Schedule(tuple(assignments), waits)
 
 
@@ -85,29 +85,26 @@ class _Slots:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.plans = len(runner.plans)
-        self.applies = len(runner.applies)
+        self.plans = set(runner.plans)
+        self.applies = set(runner.applies)
         self.reserved_for: int | None = None
 
     def takes(self, task: Task) -> bool:
         if self.runner.draining or self.applies or self.reserved_for is not None:
             return False
         if task.phase == "apply":
-            return self.plans == 0
-        return self.plans < self.runner.plan_limit
+            return not self.plans
+        return len(self.plans) < self.runner.plan_limit
 
     def add(self, task: Task) -> None:
-        if task.phase == "apply":
-            self.applies += 1
-        else:
-            self.plans += 1
+        (self.applies if task.phase == "apply" else self.plans).add(task.id)
 
 
 def _reserve(able: Iterable[_Slots], task: Task) -> None:
     """Keeps the emptiest usable runner free of new plans for an apply that could not start."""
     usable = [slots for slots in able if not slots.runner.draining and slots.reserved_for is None]
     if usable:
-        min(usable, key=lambda slots: (slots.applies, slots.plans)).reserved_for = task.id
+        min(usable, key=lambda slots: (len(slots.applies), len(slots.plans))).reserved_for = task.id
 
 
 def _in_order(queued: list[Task], now: datetime, served: Mapping[str, datetime]) -> list[Task]:
@@ -145,9 +142,9 @@ def _why_queued(task: Task, able: Sequence[_Slots], place: int) -> Wait:
         return Wait("no_runner", f"No runner for {task.execution_mode} execution is there.", place)
     if all(slots.runner.draining for slots in able):
         return Wait("draining", "Every runner is being shut down and takes nothing new.", place)
-    applying = sorted(other for slots in able for other in slots.runner.applies)
+    applying = sorted(other for slots in able for other in slots.applies)
     if task.phase == "apply":
-        plans = sum(slots.plans for slots in able)
+        plans = sum(len(slots.plans) for slots in able)
         if applying:
             return Wait("apply_running", f"Task {applying[0]} is being applied; applies run alone.", place)
         return Wait("plans_running", f"An apply runs alone; {plans} running plan(s) finish first.", place)
@@ -179,15 +176,13 @@ def _pending(tasks: Sequence[Task], holders: Mapping[str, Workspace]) -> dict[in
     return waits
 
 
-def _planned(tasks: Sequence[Task]) -> dict[int, Wait]:
-    waits = {
-        task.id: Wait("needs_confirmation", "The plan waits for somebody to confirm or discard it.")
-        for task in tasks
-        if task.status == "planned"
-    }
-    lost = {
-        task.id: Wait("needs_resolution", "Its outcome is unknown; somebody has to look and resolve it.")
-        for task in tasks
-        if task.status == "lost"
-    }
-    return {**waits, **lost}
+def why(task: Task, scheduled: Wait | None) -> Wait | None:
+    """Why this task does not run; None for one that runs or is over. `scheduled` is what the last schedule said of it."""
+    match task.status:
+        case "planned":
+            return Wait("needs_confirmation", "The plan waits for somebody to confirm or discard it.")
+        case "lost":
+            return Wait("needs_resolution", "Its outcome is unknown; somebody has to look and resolve it.")
+        case "pending" | "queued":
+            return scheduled or Wait("just_arrived", "It is about to be looked at.")
+    return None

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from iac.domain.records import Configuration, ConfigurationKind
-from iac.errors import NotFound
+from iac.errors import Invalid, NotFound
 from iac.store import audit, workspaces
 from iac.store.database import Connection, Row
 from iac.store.identity import new_id
@@ -72,7 +72,11 @@ async def _current(c: Connection, configuration_id: str | None) -> Configuration
 
 
 async def page(c: Connection, workspace_id: str, *, limit: int, before: str | None) -> list[Configuration]:
-    """Newest first; those older than the configuration `before`."""
+    """Newest first; those older than the configuration `before`. Raises Invalid if there is no such one."""
+    if before is not None and not await c.value(
+        "SELECT true FROM configuration WHERE id = :id AND workspace_id = :workspace_id", id=before, workspace_id=workspace_id
+    ):
+        raise Invalid("This cursor is not from a page of this list; begin without one.", path="$.cursor")
     rows = await c.all(
         f"""SELECT {_COLUMNS} FROM configuration WHERE workspace_id = :workspace_id
             AND (CAST(:before AS text) IS NULL OR (created_at, id) <

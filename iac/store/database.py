@@ -32,6 +32,8 @@ COMMAND_TIMEOUT = 20.0
 P = ParamSpec("P")
 R = TypeVar("R")
 Row = Mapping[str, Any]
+UniqueViolation = asyncpg.UniqueViolationError
+"""What a statement raises when a row with that key is there already; a store module makes a Conflict of it."""
 
 _GONE = (
     OSError,
@@ -150,7 +152,7 @@ async def open_database(url: str, *, pool_size: int = 8) -> AsyncIterator[Databa
         except (Unavailable, asyncpg.PostgresError) as error:
             cause = error.__cause__ or error
             raise StartFailed(
-                f"IAC_DATABASE_URL: cannot use the database at {_shown(url)}: {cause or type(cause).__name__}. "
+                f"IAC_DATABASE_URL: cannot use the database at {_shown(url)}: {str(cause) or type(cause).__name__}. "
                 "Check that it runs, that the address is right and that the user may connect.",
                 exit_code=EX_UNAVAILABLE,
             ) from None

@@ -23,6 +23,10 @@ async def save(
     Raises Fenced when the assignment is not the current one.
     """
     facts = plan.facts
+    await c.run(  # the lock order of iac.store.tasks: the workspace's row first
+        """SELECT 1 FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE""",
+        id=task_id,
+    )
     found = await c.value(
         """UPDATE task SET plan_digest = :digest, has_changes = :has_changes
            WHERE id = :id AND fence = :fence AND phase = 'plan' AND status IN ('running', 'cancelling', 'lost')

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from iac.domain.records import Resource
 from iac.errors import Conflict, NotFound
 from iac.store import audit
-from iac.store.database import Connection, Row
+from iac.store.database import Connection, Row, UniqueViolation
 from iac.store.identity import new_id
 
 
@@ -34,7 +33,7 @@ async def create(
             name=name,
             body=msgspec.json.encode(body).decode(),
         )
-    except asyncpg.UniqueViolationError:
+    except UniqueViolation:
         raise Conflict(f"The workspace has {type}.{name} already; change that one.", code="resource_exists") from None
     if row is None:
         raise NotFound("the resource was not stored")

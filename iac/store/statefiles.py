@@ -207,7 +207,14 @@ async def _writable(c: Connection, workspace_key: str, by: str, token: str | Non
 
 
 async def page(c: Connection, workspace_id: str, *, limit: int, before: str | None) -> list[StateVersion]:
-    """Newest first, quarantined ones included, checkpoints not; those older than the version `before`."""
+    """Newest first, quarantined ones included, checkpoints not; those older than the version `before`.
+
+    Raises Invalid if there is no such one.
+    """
+    if before is not None and not await c.value(
+        "SELECT true FROM state_version WHERE id = :id AND workspace_id = :workspace_id", id=before, workspace_id=workspace_id
+    ):
+        raise Invalid("This cursor is not from a page of this list; begin without one.", path="$.cursor")
     rows = await c.all(
         f"""SELECT {_COLUMNS} FROM state_version WHERE workspace_id = :workspace_id AND verdict <> 'checkpoint'
             AND (CAST(:before AS text) IS NULL OR (created_at, id) <

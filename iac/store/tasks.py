@@ -199,7 +199,7 @@ class Filter(msgspec.Struct, frozen=True):
             values["actions"] = list(self.actions)
         if self.search is not None:
             parts.append("(t.message ILIKE :search OR w.name ILIKE :search OR t.created_by ILIKE :search)")
-            values["search"] = f"%{self.search}%"
+            values["search"] = f"%{workspaces.escaped(self.search)}%"
         return " AND ".join(parts), values
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncpg
-
 from iac.domain.records import Category, Variable
 from iac.domain.work import BundleVariable
 from iac.errors import Conflict, Invalid, NotFound
 from iac.store import audit
-from iac.store.database import Connection, Row
+from iac.store.database import Connection, Row, UniqueViolation
 from iac.store.identity import new_id
 from iac.store.sealing import Keyring
 
@@ -50,7 +48,7 @@ async def create(
             value=keyring.seal(value.encode(), _purpose(variable_id)),
             description=description,
         )
-    except asyncpg.UniqueViolationError:
+    except UniqueViolation:
         raise Conflict(
             f"The workspace has a {category} variable {key!r} already; change that one.", code="variable_exists"
         ) from None

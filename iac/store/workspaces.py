@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from iac.domain.records import Lock, LockKind, Workspace
 from iac.errors import Conflict, NotFound, WorkspaceLocked
 from iac.store import audit
-from iac.store.database import Connection, Row
+from iac.store.database import Connection, Row, UniqueViolation
 from iac.store.identity import new_id
 
 COLUMNS = """
@@ -60,7 +59,7 @@ async def create(c: Connection, values: Mapping[str, Any], *, by: str) -> Worksp
     workspace_id = new_id("ws")
     try:
         await c.run(f"INSERT INTO workspace (id, {names}) VALUES (:id, {places})", id=workspace_id, **chosen)
-    except asyncpg.UniqueViolationError:
+    except UniqueViolation:
         raise _name_in_use(values["name"]) from None
     await audit.note(c, by, "workspace.create", workspace_id, name=values["name"])
     return await get(c, workspace_id)
@@ -95,7 +94,7 @@ async def page(
         values["after"] = after
     if search is not None:
         conditions.append("(w.name ILIKE :search OR w.description ILIKE :search)")
-        values["search"] = f"%{_escaped(search)}%"
+        values["search"] = f"%{escaped(search)}%"
     if locked is not None:
         conditions.append("w.lock_kind IS NOT NULL" if locked else "w.lock_kind IS NULL")
     if tag is not None:
@@ -124,7 +123,7 @@ async def change(c: Connection, workspace_id: str, values: Mapping[str, Any], *,
                 id=before.id,
                 **chosen,
             )
-        except asyncpg.UniqueViolationError:
+        except UniqueViolation:
             raise _name_in_use(str(values.get("name"))) from None
         await audit.note(c, by, "workspace.change", before.id, fields=sorted(chosen))
     return await get(c, before.id)
@@ -251,7 +250,8 @@ def _encoded(values: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """The text as it stands for itself in a LIKE pattern."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 

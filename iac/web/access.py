@@ -81,7 +81,9 @@ def _token(record: ApiToken, token: str | None = None) -> bodies.TokenView:
 
 
 def _health(api: Api, platform: Platform) -> None:
-    @api.operation("GET", "/healthz", "Whether the process lives", tag="Health", right=None, answer=bodies.Health)
+    @api.operation(
+        "GET", "/healthz", "Whether the process lives", tag="Health", right=None, answer=bodies.Health, unavailable=None
+    )
     async def show_health(call: Call[None, NoQuery]) -> bodies.Health:
         return bodies.Health(status="draining" if platform.draining.is_set() else "ok", version=__version__)
 
@@ -92,6 +94,7 @@ def _health(api: Api, platform: Platform) -> None:
         tag="Health",
         right=None,
         answer=bodies.Health,
+        unavailable=bodies.Health,
     )
     async def show_readiness(call: Call[None, NoQuery]) -> Response | bodies.Health:
         if platform.draining.is_set():

@@ -57,7 +57,7 @@ def path_of(operation: Operation) -> str:
 def _types(operations: Sequence[Operation]) -> list[Any]:
     found: list[Any] = [ErrorView]
     for operation in operations:
-        for kind in (operation.body, operation.answer):
+        for kind in (operation.body, operation.answer, operation.unavailable):
             if kind is not None and kind not in found:
                 found.append(kind)
     return found
@@ -92,7 +92,8 @@ def _content(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict[s
 def _response(operation: Operation, status: int, schemas: dict[Any, dict[str, Any]]) -> dict[str, object]:
     if status != operation.status:
         codes = f" Codes: {', '.join(operation.conflicts)}." if status == 409 else ""
-        return {"description": _REASONS[status] + codes, "content": {JSON: {"schema": schemas[ErrorView]}}}
+        kind = operation.unavailable if status == 503 else ErrorView
+        return {"description": _REASONS[status] + codes, "content": {JSON: {"schema": schemas[kind]}}}
     if operation.answer is not None:
         return {"description": "Done.", "content": {JSON: {"schema": schemas[operation.answer]}}}
     if operation.raw_answer is not None:

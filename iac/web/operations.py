@@ -28,7 +28,7 @@ async def shown(platform: Platform, records: Sequence[Task]) -> list[bodies.Task
     """Tasks with their plans and with why they wait."""
     facts = await platform.read(stored_plans.summaries, [record.plan_task_id or record.id for record in records])
     return [
-        views.task(record, facts.get(record.plan_task_id or record.id), platform.dispatcher.wait_of(record.id))
+        views.task(record, facts.get(record.plan_task_id or record.id), platform.dispatcher.wait_of(record))
         for record in records
     ]
 

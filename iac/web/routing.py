@@ -13,9 +13,10 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from iac.domain.bodies import ErrorView
 from iac.domain.records import ApiToken
 from iac.errors import BadRequest, Invalid, WrongContentType
-from iac.web.auth import Authenticate, Right, require
+from iac.web.auth import RIGHTS, Authenticate, Right, require
 
 KIB, MIB = 1024, 1024 * 1024
 JSON = "application/json"
@@ -66,8 +67,8 @@ class Operation:
     status: int = 200
     limit: int = 256 * KIB
     conflicts: tuple[str, ...] = ()
-    refuses: bool = False
-    """Whether values may be refused (422) though there is no JSON body."""
+    unavailable: type | None = ErrorView
+    """What it answers with 503; None where it never does."""
 
     @property
     def takes_body(self) -> bool:
@@ -76,15 +77,19 @@ class Operation:
     @property
     def statuses(self) -> tuple[int, ...]:
         """Every status that it may answer with, declared in the API description and each with a test."""
-        found = {self.status, 503}
+        found = {self.status, 422}  # a query parameter that nobody knows is refused everywhere
+        if self.unavailable is not None:
+            found.add(503)
         if self.right is not None:
-            found |= {401, 403}
+            found.add(401)
+            if any(self.right not in rights for rights in RIGHTS.values()):
+                found.add(403)
         if "<" in self.path:
             found.add(404)
-        if self.body is not None or self.query is not NoQuery or self.refuses:
-            found.add(422)
+        if self.body is not None:
+            found.add(400)
         if self.takes_body:
-            found |= {400, 413, 415}
+            found |= {413, 415}
         if self.conflicts:
             found.add(409)
         return tuple(sorted(found))
@@ -174,6 +179,8 @@ def decode(data: bytes, kind: type[B]) -> B:
         raise Invalid(str(error), path=_path_of(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The body is not JSON: {error}.", code="bad_json") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.", code="bad_json") from None
 
 
 def _all_optional(body: type) -> bool:

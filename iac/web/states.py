@@ -49,7 +49,7 @@ def declare(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", path, "Upload a state as the current one", tag=TAG, right="state", status=201, limit=STATE_LIMIT,
-        raw_body=STATE_TYPES, query=UploadQuery, answer=bodies.StateVersionView, refuses=True,
+        raw_body=STATE_TYPES, query=UploadQuery, answer=bodies.StateVersionView,
         conflicts=("state_serial_too_low", "state_lineage_differs", "workspace_locked"),
     )  # fmt: skip
     async def upload_state(call: Call[bytes, UploadQuery]) -> bodies.StateVersionView:
@@ -83,7 +83,8 @@ def declare(api: Api, platform: Platform) -> None:
         return Response(data, content_type=JSON, headers={"Cache-Control": "no-store"})
 
     @api.operation(
-        "POST", f"{path}/<int(max=9223372036854775807):serial>/rollback", "Make an old state current again, as a new version", tag=TAG,
+        "POST", f"{path}/<int(max=9223372036854775807):serial>/rollback",
+        "Make an old state current again, as a new version", tag=TAG,
         right="state", status=201, query=RollbackQuery, answer=bodies.StateVersionView,
         conflicts=("state_lineage_differs", "workspace_locked"),
     )  # fmt: skip

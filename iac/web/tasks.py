@@ -10,7 +10,7 @@ from quart import Response
 
 from iac.domain import bodies
 from iac.domain.records import Action, Status
-from iac.errors import Invalid
+from iac.errors import Invalid, NotFound
 from iac.store import plans, workspaces
 from iac.store.creation import NewTask
 from iac.store.tasks import Filter
@@ -30,10 +30,15 @@ class TaskQuery(msgspec.Struct, frozen=True):
 
     limit: bodies.Limit = 50
     cursor: int | None = None
-    workspace: str | None = None
     status: str | None = None
     action: str | None = None
     search: str | None = None
+
+
+class AllTasksQuery(TaskQuery, frozen=True):
+    """`status` and `action` may be several, separated by commas; `workspace` is an id or a name."""
+
+    workspace: str | None = None
 
 
 def declare(api: Api, platform: Platform) -> None:
@@ -55,10 +60,13 @@ def _lists(api: Api, platform: Platform) -> None:
         return await operations.listed(platform, chosen, limit=q.limit, cursor=q.cursor)
 
     @api.operation(
-        "GET", TASKS, "List tasks, newest first", tag=TAG, right="read", query=TaskQuery, answer=bodies.TaskPage
+        "GET", TASKS, "List tasks, newest first", tag=TAG, right="read", query=AllTasksQuery, answer=bodies.TaskPage
     )
-    async def list_tasks(call: Call[None, TaskQuery]) -> bodies.TaskPage:
-        return await page(call.query, call.query.workspace)
+    async def list_tasks(call: Call[None, AllTasksQuery]) -> bodies.TaskPage:
+        try:
+            return await page(call.query, call.query.workspace)
+        except NotFound as unknown:
+            raise Invalid(unknown.message, path="$.workspace") from None
 
     @api.operation(
         "GET", f"{WS}/<ws>/tasks", "List a workspace's tasks, newest first", tag=TAG, right="read",
@@ -133,7 +141,7 @@ def _views(api: Api, platform: Platform) -> None:
 def _decisions(api: Api, platform: Platform) -> None:
     @api.operation(
         "POST", f"{ONE}/cancel", "Cancel a task; `force` does not wait for what Terraform is doing", tag=TAG, right="run",
-        body=bodies.CancelRequest, answer=bodies.TaskView, conflicts=OVER,
+        body=bodies.CancelRequest, answer=bodies.TaskView, conflicts=("already_final",),
     )  # fmt: skip
     async def cancel_task(call: Call[bodies.CancelRequest, NoQuery]) -> bodies.TaskView:
         return await operations.cancel(platform, call.path["task_id"], by=call.by, force=call.body.force)

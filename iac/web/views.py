@@ -59,7 +59,7 @@ def task(record: Task, plan: PlanFacts | None, wait: Wait | None) -> bodies.Task
         )
     return bodies.TaskView(
         plan=shown_plan,
-        wait=None if wait is None or record.final else bodies.WaitView(**msgspec.structs.asdict(wait)),
+        wait=None if wait is None else bodies.WaitView(**msgspec.structs.asdict(wait)),
         cancel=_cancel(record),
         **_same(record, bodies.TaskView, without={"plan", "wait", "cancel"}),
     )

@@ -12,7 +12,7 @@ from iac.domain.archives import checked_path
 from iac.domain.assembly import assemble
 from iac.domain.ids import is_name
 from iac.domain.versions import Constraint
-from iac.errors import Invalid, WorkspaceLocked
+from iac.errors import Forbidden, Invalid
 from iac.store import tasks, workspaces
 from iac.store.database import Connection
 from iac.web import views
@@ -105,7 +105,7 @@ def declare(api: Api, platform: Platform) -> None:
     async def unlock_workspace(call: Call[bodies.UnlockRequest, NoQuery]) -> bodies.WorkspaceView:
         force = call.body.force
         if force and call.caller is not None and not may(call.caller, "force_unlock"):
-            raise WorkspaceLocked("Releasing somebody else's lock needs the right 'force_unlock'.")
+            raise Forbidden("Releasing somebody else's lock needs the right 'force_unlock'.", right="force_unlock")
         released = await platform.write(_unlock, call.path["ws"], user=call.by, token=call.body.token, force=force)
         return views.workspace(released)
 
