@@ -90,7 +90,7 @@ async def database_of(settings: ServerSettings) -> AsyncIterator[Database]:
 async def bootstrap_token(database: Database, settings: ServerSettings) -> str | None:
     """Makes sure that an admin can get in; returns a token that was made here, to be shown once."""
     if settings.admin_token is not None:
-        await database.tx(tokens.create, settings.admin_token, name="admin", role="admin", by="IAC_ADMIN_TOKEN")
+        await database.tx(tokens.bootstrap, settings.admin_token)
         return None
     if await database.tx(tokens.any_admin):
         return None

@@ -74,7 +74,9 @@ async def _current(c: Connection, configuration_id: str | None) -> Configuration
 async def page(c: Connection, workspace_id: str, *, limit: int, before: str | None) -> list[Configuration]:
     """Newest first; those older than the configuration `before`. Raises Invalid if there is no such one."""
     if before is not None and not await c.value(
-        "SELECT true FROM configuration WHERE id = :id AND workspace_id = :workspace_id", id=before, workspace_id=workspace_id
+        "SELECT true FROM configuration WHERE id = :id AND workspace_id = :workspace_id",
+        id=before,
+        workspace_id=workspace_id,
     ):
         raise Invalid("This cursor is not from a page of this list; begin without one.", path="$.cursor")
     rows = await c.all(

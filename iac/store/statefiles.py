@@ -212,7 +212,9 @@ async def page(c: Connection, workspace_id: str, *, limit: int, before: str | No
     Raises Invalid if there is no such one.
     """
     if before is not None and not await c.value(
-        "SELECT true FROM state_version WHERE id = :id AND workspace_id = :workspace_id", id=before, workspace_id=workspace_id
+        "SELECT true FROM state_version WHERE id = :id AND workspace_id = :workspace_id",
+        id=before,
+        workspace_id=workspace_id,
     ):
         raise Invalid("This cursor is not from a page of this list; begin without one.", path="$.cursor")
     rows = await c.all(

@@ -10,6 +10,7 @@ from iac.store import audit
 from iac.store.database import Connection
 from iac.store.identity import new_id, token_hash
 
+FROM_ENVIRONMENT = "IAC_ADMIN_TOKEN"
 _COLUMNS = "id, name, role, created_by, created_at, expires_at, revoked_at, last_used_at"
 
 
@@ -32,6 +33,22 @@ async def create(
         raise NotFound("the token was not stored")
     await audit.note(c, by, "token.create", row["id"], name=name, role=role)
     return ApiToken(**row)
+
+
+async def bootstrap(c: Connection, token: str) -> None:
+    """Makes this the admin token that the environment gives; one that it gave before is good for nothing any more."""
+    hash_ = token_hash(token)
+    known = await c.value(
+        "SELECT 1 FROM api_token WHERE hash = :hash AND role = 'admin' AND revoked_at IS NULL", hash=hash_
+    )
+    if not known:
+        await create(c, token, name="admin", role="admin", by=FROM_ENVIRONMENT)
+    await c.run(
+        """UPDATE api_token SET revoked_at = now()
+           WHERE created_by = :by AND hash <> :hash AND revoked_at IS NULL""",
+        by=FROM_ENVIRONMENT,
+        hash=hash_,
+    )
 
 
 async def authenticate(c: Connection, token: str) -> ApiToken | None:

@@ -41,6 +41,10 @@ def create_app(platform: Platform) -> QuartTrio:
         return Response(docs.page(api.operations), content_type="text/html; charset=utf-8", headers=docs.HEADERS)
 
     app.add_url_rule("/api/v1/openapi.json", view_func=openapi_json, methods=["GET"])
+    async def root() -> Response:
+        return Response(b"", status=302, headers={"Location": "/docs"})
+
+    app.add_url_rule("/", view_func=root, methods=["GET"])
     app.add_url_rule("/docs", view_func=docs_page, methods=["GET"])
     return app
 
