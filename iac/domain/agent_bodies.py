@@ -1,4 +1,4 @@
-"""The bodies of the agent API, shared by the routes and the remote accessor. Field names are the seed's (4.3) where it has them.
+"""The bodies of the agent API, shared by the routes and the remote accessor. Names are the seed's (4.3) where it has them.
 
 Unknown fields are ignored on both sides: an older server serves a newer agent, and the other way round.
 """
@@ -77,7 +77,7 @@ class SeedTask(Message, frozen=True, kw_only=True):
     id: int
     workspace_id: str
     action: str
-    context: dict[str, Any] = {}
+    context: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class SeedWorkspace(Message, frozen=True, kw_only=True):
