@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from iac.domain.messages import Message, RunTaskOrder, Wanted
+from iac.domain.messages import Confidential, Message, RunTaskOrder, Wanted
 from iac.domain.work import (
     Bundle,
     CurrentState,
@@ -27,7 +27,7 @@ CHUNK_COMPRESSED = CHUNK_INFLATED = 8 * 1024 * 1024
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class Register(Message, frozen=True, kw_only=True):
+class Register(Confidential, frozen=True, kw_only=True):
     """With a pool token. `agent_id` and `instance_secret` come from an earlier register of the same instance."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
@@ -44,7 +44,7 @@ class Register(Message, frozen=True, kw_only=True):
     instance_secret: str | None = None
 
 
-class Registered(Message, frozen=True, kw_only=True):
+class Registered(Confidential, frozen=True, kw_only=True):
     """`instance_secret` only the first time. `name` may have got a suffix, where the pool's policy is that."""
 
     agent_id: str
@@ -57,11 +57,14 @@ class Registered(Message, frozen=True, kw_only=True):
     server_time: str = ""
 
 
-class SessionRequest(Message, frozen=True, kw_only=True):
-    boot_id: str
+class SessionRequest(Confidential, frozen=True, kw_only=True):
+    """`instance_secret` only beside a pool token, when there is no session any more to ask with."""
+
+    boot_id: Annotated[str, Meta(min_length=8, max_length=64)]
+    instance_secret: str | None = None
 
 
-class Session(Message, frozen=True, kw_only=True):
+class Session(Confidential, frozen=True, kw_only=True):
     session_token: str
     session_expires_in_s: float
 
@@ -94,7 +97,7 @@ class AssignmentFacts(Message, frozen=True, kw_only=True):
     log_max_bytes: int = 0
 
 
-class DataBody(Message, frozen=True, kw_only=True):
+class DataBody(Confidential, frozen=True, kw_only=True):
     """The answer to `GET …/data` (seed 4.3.1). Inputs are frozen in `bundle`, which has the seed's resources and provider
     configuration assembled and its variables in clear; it is served once and never logged.
     """
@@ -192,14 +195,3 @@ class PlanBody(Message, frozen=True, kw_only=True):
     json: bytes
     lock_hcl: bytes | None = None
     planned: tuple[ResourceProgress, ...] = ()
-
-
-class PoolCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pool of agents. Static pools refuse a second agent of the same name, k8s pools give it a suffix."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=90)]
-    kind: Literal["static", "k8s"] = "static"
-    description: Annotated[str, Meta(max_length=1000)] = ""
-    require_approval: bool = False
-    name_policy: Literal["unique", "suffix"] | None = None
-    apply_exclusivity: Literal["agent", "slot"] = "agent"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from datetime import datetime, timedelta
 from typing import Literal
 
 Kind = Literal["pool", "instance", "session", "task"]
@@ -22,6 +23,11 @@ Scope = Literal["full", "report", "quarantine", "dead"]
 PREFIXES: dict[Kind, str] = {"pool": "iacp_", "instance": "iaci_", "session": "iacs_", "task": "iact_"}
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BODY, CHECK = 43, 6
+AFTERWARDS = timedelta(days=7)
+"""How long after the end of its task a task token may still bring what was left: log, result, state."""
+MAX_READS, READ_WITHIN = 5, timedelta(seconds=600)
+"""How often a task's data may be fetched, and for how long after the first time."""
+_LIVE = frozenset({"assigned", "running", "cancelling"})
 
 
 def make_token(kind: Kind, entropy: bytes) -> str:
@@ -55,3 +61,23 @@ def _base62(number: int, width: int) -> str:
         number, digit = divmod(number, len(ALPHABET))
         digits.append(ALPHABET[digit])
     return "".join(reversed(digits))
+
+
+def scope_now(stored: Scope, *, status: str, current: bool, read: bool, over_for: timedelta | None) -> Scope:
+    """What a task token is good for. `stored` can only narrow what the task's row allows.
+
+    `current` when the task still has the assignment's fence, `read` when its data was ever fetched, `over_for` the time
+    since the task's end, None while it has none.
+    """
+    if stored == "dead" or (over_for is not None and over_for > AFTERWARDS):
+        return "dead"
+    if current and status in _LIVE:
+        return stored
+    if not read:
+        return "dead"  # nothing was given out for it, so there is nothing that it could bring
+    return "report" if current and stored != "quarantine" else "quarantine"
+
+
+def may_read(reads: int, first_read_at: datetime | None, now: datetime) -> bool:
+    """Whether the task's data, with its secrets, may be fetched once more."""
+    return first_read_at is None or (reads < MAX_READS and now - first_read_at <= READ_WITHIN)

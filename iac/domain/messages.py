@@ -27,6 +27,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all payloads."""
 
 
+class Confidential(Message, frozen=True, kw_only=True):
+    """Base of what has a secret in it: whatever prints it prints its kind and no more."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+
 class Held(Message, frozen=True, kw_only=True):
     """An assignment as its agent has it."""
 
@@ -165,6 +172,8 @@ class Welcome(Message, frozen=True, kw_only=True):
     log: LogTimes = LogTimes()
     decisions: tuple[Verdict, ...] = ()
     drain: bool = False
+    apply_alone: bool = False
+    """The agent refuses an apply beside plans, and plans beside an apply: the pool's `apply_exclusivity` is "agent"."""
 
 
 class Lease(Message, frozen=True, kw_only=True):
@@ -189,7 +198,7 @@ class HeartbeatAck(Message, frozen=True, kw_only=True):
     degraded: bool = False
 
 
-class RunTaskOrder(Message, frozen=True, kw_only=True):
+class RunTaskOrder(Confidential, frozen=True, kw_only=True):
     """Sent after the assignment is committed; again until it is accepted. `task_token` is good for this one alone."""
 
     task_id: int

@@ -19,7 +19,7 @@ from iac.executor import steps, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.binaries import Binaries
 from iac.executor.log_spool import Carrier, LogSpool, Transform, open_log
-from iac.executor.run import ExecutorPolicy, Run, StepFailed, failure_of
+from iac.executor.run import FAILURES, ExecutorPolicy, Hooks, Run, StepFailed, failure_of, refused_by_host
 from iac.telemetry import bound
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class TerraformExecutor:
         machine: Mapping[str, str],
         cli_config: bytes,
         policy: ExecutorPolicy | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         """`tasks` is the directory of the work directories; `machine` what Terraform may see of the environment."""
         self._accessor = accessor
@@ -49,6 +50,13 @@ class TerraformExecutor:
         self._machine = machine
         self._cli_config = cli_config
         self._policy = policy or ExecutorPolicy()
+        self._hooks = hooks or Hooks()
+        self._runs: dict[int, Run] = {}
+
+    def spool_of(self, fence: int) -> LogSpool | None:
+        """The log of a running assignment; None before it begins and after it ended."""
+        run = self._runs.get(fence)
+        return None if run is None else run.spool
 
     async def execute(self, order: RunTask, hurry: trio.Event | None = None) -> None:
         """Claims, runs and reports. Cancelled, it stops Terraform, stores what there is, reports, and lets it go on.
@@ -58,13 +66,16 @@ class TerraformExecutor:
         with bound(task_id=order.task_id, fence=order.fence):
             try:
                 data = await self._claim(order)
-                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order)
+                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order, data.sensitive_values)
             except (Fenced, AlreadyFinal, IllegalTransition) as error:
                 log.info("the task is not ours to run", extra={"error": error.message})
             except (IacError, OSError) as error:
                 log.warning("the phase cannot begin", extra={"error": str(error)})
-                with trio.move_on_after(self._policy.report_within, shield=True):
-                    await self._report(order, _never_began(order, error))
+                await self._report_at_last(order, _never_began(order, error))
+            except trio.Cancelled:
+                # The claim may have been heard although its answer was not: nobody else would ever report.
+                await self._report_at_last(order, _cancelled_before(order, self._hooks.why_stopped(order)))
+                raise
             else:
                 run = Run(
                     order,
@@ -73,6 +84,7 @@ class TerraformExecutor:
                     self._policy,
                     machine=self._machine,
                     hurry=trio.Event() if hurry is None else hurry,
+                    hooks=self._hooks,
                 )
                 await self._run(run)
 
@@ -87,12 +99,13 @@ class TerraformExecutor:
             delay = min(delay * 2, RETRY_MOST)
 
     async def _run(self, run: Run) -> None:
+        self._runs[run.order.fence] = run
         try:
             await self._with_log(run)
-        except trio.Cancelled:
-            run.cancelled = True
-            raise
+        except OSError as error:  # the log's own file
+            run.failure = refused_by_host(error)
         finally:
+            del self._runs[run.order.fence]
             with trio.move_on_after(self._policy.report_within, shield=True):
                 await self._finish(run)
 
@@ -131,11 +144,13 @@ class TerraformExecutor:
         except IacError as error:
             run.failure = failure_of(error)
         except OSError as error:
-            run.failure = StepFailed("host_error", f"The host refused: {error.strerror or error} ({error.filename}).")
+            run.failure = refused_by_host(error)
         except Exception:  # the bulkhead: a bug in a task ends that task only
             log.exception("executor bug")
             run.failure = StepFailed("executor_error", "A fault of the platform; its log has the details.")
-        except trio.Cancelled:
+        except (trio.Cancelled, BaseExceptionGroup):
+            # A step that has a nursery of its own makes a group of it; what is no cancellation was caught above.
+            run.cancelled = True
             run.say("the task was cancelled")
             raise
         if run.failure is not None:
@@ -144,10 +159,15 @@ class TerraformExecutor:
     async def _finish(self, run: Run) -> None:
         """Reports, and removes the directory if nothing in it is needed any more."""
         reported = await self._report(run.order, run.result())
-        if reported and run.state_safe and run.log is not None:
+        taken_away = run.spool is not None and isinstance(run.spool.refused, Fenced)
+        if reported and run.state_safe and (run.log is not None or taken_away):
             await trio.to_thread.run_sync(workdir.remove, run.workdir)
         else:
             log.error("the work directory is kept", extra={"directory": str(run.workdir.root)})
+
+    async def _report_at_last(self, order: RunTask, result: Result) -> None:
+        with trio.move_on_after(self._policy.report_within, shield=True):
+            await self._report(order, result)
 
     async def _report(self, order: RunTask, result: Result) -> bool:
         """Until the platform has heard it, for as long as the surrounding scope allows."""
@@ -155,11 +175,11 @@ class TerraformExecutor:
         while True:
             try:
                 await self._accessor.update_task(order, result)
-            except Unavailable as error:
-                log.warning("the result was not taken yet", extra={"error": error.message})
             except IacError as error:
-                log.warning("the result was refused", extra={"error": error.message, "code": error.code})
-                return True
+                if not error.retryable:
+                    log.warning("the result was refused", extra={"error": error.message, "code": error.code})
+                    return True
+                log.warning("the result was not taken yet", extra={"error": error.message})
             else:
                 log.info("phase ended", extra={"status": result.status, "reason": result.reason})
                 return True
@@ -177,6 +197,11 @@ class TerraformExecutor:
             for event in events
         ]
         await self._accessor.note_progress(order, entries)
+
+
+def _cancelled_before(order: RunTask, why: str | None) -> Result:
+    status: Literal["failed", "cancelled"] = "failed" if why in FAILURES else "cancelled"
+    return Result(result_id=f"{order.assignment_id}:{status}", status=status, reason=why, log=_EMPTY)
 
 
 def _never_began(order: RunTask, error: Exception) -> Result:

@@ -39,7 +39,7 @@ def _people(api: Api, platform: Platform) -> None:
         "GET", "/api/v1/me", "Who the token is and what it may do", tag="Access", right="read", answer=bodies.Me
     )
     async def show_me(call: Call[None, NoQuery]) -> bodies.Me:
-        role = call.caller.role if call.caller is not None else "viewer"
+        role: bodies.Role = call.caller.role if call.caller is not None else "viewer"
         return bodies.Me(name=call.by, role=role, rights=tuple(sorted(RIGHTS[role])), version=__version__)
 
     @api.operation("GET", TOKENS, "List API tokens", tag="Access", right="admin", answer=bodies.TokenList)

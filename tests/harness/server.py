@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import trio
 
+from iac.domain.agent_session import Times
 from iac.executor.process import Ladder
 from iac.executor.run import ExecutorPolicy
 from iac.server import run_server
@@ -89,6 +90,7 @@ async def running_server(
     database_url: str | None,
     *,
     policy: ExecutorPolicy = QUICK,
+    times: Times | None = None,
     env: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningServer]:
@@ -98,7 +100,15 @@ async def running_server(
     )
     stop, hurry = trio.Event(), trio.Event()
     async with trio.open_nursery() as nursery:
-        run = partial(run_server, chosen, environment() if env is None else env, stop=stop, hurry=hurry, policy=policy)
+        run = partial(
+            run_server,
+            chosen,
+            environment() if env is None else env,
+            stop=stop,
+            hurry=hurry,
+            policy=policy,
+            times=times,
+        )
         urls: list[str] = await nursery.start(run)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         try:

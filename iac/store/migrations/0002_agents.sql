@@ -23,6 +23,7 @@ CREATE TABLE pool_token (
     expires_at   timestamptz,
     revoked_at   timestamptz,
     revoke_mode  text CHECK (revoke_mode IN ('soft', 'hard')),
+    replaced_by  text REFERENCES pool_token ON DELETE SET NULL,
     last_used_at timestamptz,
     last_ip      text
 );
@@ -36,8 +37,11 @@ CREATE TABLE pool_workspace (
     PRIMARY KEY (pool_id, workspace_id)
 );
 
+CREATE INDEX pool_workspace_workspace ON pool_workspace (workspace_id);
+
 ALTER TABLE workspace ADD COLUMN pool_id text REFERENCES agent_pool;
-ALTER TABLE task ADD COLUMN pool_id text REFERENCES agent_pool;
+ALTER TABLE task ADD COLUMN pool_id text REFERENCES agent_pool ON DELETE SET NULL;
+CREATE INDEX workspace_pool ON workspace (pool_id) WHERE pool_id IS NOT NULL;
 
 CREATE TABLE agent (
     id            text PRIMARY KEY,
@@ -61,9 +65,9 @@ CREATE TABLE agent (
     ip            text,
     registered_at timestamptz NOT NULL DEFAULT now(),
     last_seen_at  timestamptz,
-    retired_at    timestamptz,
-    UNIQUE (pool_id, instance_id)
+    retired_at    timestamptz
 );
+CREATE UNIQUE INDEX agent_instance ON agent (pool_id, instance_id) WHERE retired_at IS NULL;
 CREATE UNIQUE INDEX agent_name ON agent (pool_id, name) WHERE retired_at IS NULL;
 
 CREATE TABLE agent_session (
@@ -82,7 +86,6 @@ CREATE TABLE assignment (
     agent_id      text NOT NULL,
     phase         text NOT NULL,
     attempt       integer NOT NULL,
-    token_hash    bytea UNIQUE,
     scope         text NOT NULL CHECK (scope IN ('full', 'report', 'quarantine', 'dead')),
     boot_id       text,
     reads         integer NOT NULL DEFAULT 0,
@@ -92,3 +95,15 @@ CREATE TABLE assignment (
     ended_at      timestamptz
 );
 CREATE INDEX assignment_task ON assignment (task_id, fence);
+CREATE INDEX assignment_agent ON assignment (agent_id, fence);
+
+-- Every token that was given out for an assignment: an order that is sent again after a restart carries a new one.
+CREATE TABLE task_token (
+    hash      bytea PRIMARY KEY,
+    fence     bigint NOT NULL REFERENCES assignment (fence) ON DELETE CASCADE,
+    issued_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX task_token_fence ON task_token (fence);
+
+-- The result that was taken from this assignment: the same one again is answered as it was the first time.
+ALTER TABLE assignment ADD COLUMN result_id text;
