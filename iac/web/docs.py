@@ -22,6 +22,7 @@ HEADERS = {
 _CODE = re.compile("`([^`]+)`")
 _STRUCT = re.compile(r"\b([A-Z][a-z]+[A-Z]?[A-Za-z]*)\b")
 _PLAIN = {"NoneType": "null", "ellipsis": "…", "str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_PLAIN |= {"Any": "any", "Mapping": "map", "dict": "map", "tuple": "list"}
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --quiet: #5b6675; --line: #dfe4ea; --soft: #f5f7f9;
         --get: #0a6e4f; --post: #1a56b0; --put: #8a5a00; --delete: #b3261e; }
@@ -118,10 +119,11 @@ def _operation(operation: Operation) -> str:
     )
 
 
-def _fields(kind: type) -> str:
+def _fields(kind: Any) -> str:  # noqa: ANN401 - a type of structures, which mypy does not know as such
+    sent = kind.__struct_config__.forbid_unknown_fields
     rows = "".join(
         f"<tr><td><code>{escape(entry.encode_name)}</code></td><td><code>{_linked(_shown(entry.type))}</code></td>"
-        f"<td>{'required' if entry.required else ''}</td></tr>"
+        f"<td>{'required' if entry.required and sent else ''}</td></tr>"
         for entry in msgspec.structs.fields(kind)
     )
     about = " ".join((kind.__doc__ or "").split())
@@ -152,5 +154,6 @@ def _shown(kind: Any) -> str:  # noqa: ANN401 - any annotation
             _shown(argument) for argument in arguments if getattr(argument, "__name__", "") != "UnsetType"
         )
     if arguments:
-        return f"{getattr(origin, '__name__', name)}[{', '.join(_shown(argument) for argument in arguments)}]"
+        inside = getattr(origin, "__name__", name)
+        return f"{_PLAIN.get(inside, inside)}[{', '.join(_shown(argument) for argument in arguments)}]"
     return _PLAIN.get(name, name)
