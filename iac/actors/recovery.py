@@ -36,7 +36,9 @@ from iac.store.database import Database
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.5
+SERVER_RESTARTED = "server_restarted"
 CUT_OFF = "The server ended while Terraform was running."
+COLLECTED = "collected after a restart of the server"
 
 
 async def give_up_what_was_running(database: Database) -> list[Task]:
@@ -46,7 +48,7 @@ async def give_up_what_was_running(database: Database) -> list[Task]:
         if task.status == "assigned":
             moved = await database.tx(tasks.move, task.id, Unassign(fence=task.fence))
         elif task.status in ("running", "cancelling"):
-            event = Lose(fence=task.fence, reason="server_restarted", detail=CUT_OFF, retry=False)
+            event = Lose(fence=task.fence, reason=SERVER_RESTARTED, detail=CUT_OFF, retry=False)
             moved = await database.tx(tasks.move, task.id, event)
         else:
             continue
@@ -80,8 +82,7 @@ class Salvage:
 
     async def _collect(self, place: workdir.Workdir, order: RunTask | None) -> None:
         if order is None:
-            # The order is written first: without it nothing was ever started here.
-            await trio.to_thread.run_sync(workdir.remove, place)
+            await trio.to_thread.run_sync(_remove_unless_used, place)
             return
         if order.action == "plan":
             await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
@@ -92,32 +93,41 @@ class Salvage:
             await trio.to_thread.run_sync(workdir.remove, place)
             return
         place = workdir.Workdir(place.root, data.bundle.working_directory)
+        task = await self.database.tx(tasks.get, order.task_id)
+        began = CUT_OFF if task.reason == SERVER_RESTARTED else ""
         run = Run(order, data, place, self.policy, before=data.state)
-        receipt = await self._log_and_state(run)
+        receipt = await self._log_and_state(run, began)
         if run.log is not None:
             await self.database.tx(logs.close, order.task_id, order.fence, run.log)
-        await self.database.tx(tasks.annotate, order.task_id, order.fence, _told(run, receipt))
+        if told := _told(run, began, receipt):
+            await self.database.tx(tasks.annotate, order.task_id, order.fence, told)
         if run.state_safe and run.log is not None:
             await trio.to_thread.run_sync(workdir.remove, place)
 
-    async def _log_and_state(self, run: Run) -> str | None:
+    async def _log_and_state(self, run: Run, began: str) -> str | None:
         receipt = None
+        masked = await trio.to_thread.run_sync(workdir.masked_values, run.workdir)
         carrier = Carrier(
             send=partial(self.accessor.save_task_log, run.order), on_stage=_nothing_to_say, on_progress=_no_progress
         )
         async with open_log(
             run.workdir.raw_log,
             carrier,
-            secrets=run.data.sensitive_values,
+            secrets=masked,
             start=run.data.log_offset,
             policy=self.policy.log(run.data.log_max_bytes),
         ) as (spool, transform):
             run.spool = spool
-            await self._until_ended(run)
-            run.say(CUT_OFF)
-            if run.order.action == "apply":
-                stored = await steps.save_state(run, self.accessor)
-                receipt = None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
+            try:
+                await self._until_ended(run)
+                run.say(began or COLLECTED)
+                # Without its plan an apply never began, and the state here may not even be written to its end.
+                if run.order.action == "apply" and run.workdir.plan.exists():
+                    stored = await steps.save_state(run, self.accessor)
+                    receipt = None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
+            except trio.Cancelled:
+                spool.abandon()
+                raise
         if spool.complete:
             run.log = transform.digest
         return receipt
@@ -147,12 +157,24 @@ async def _end_of(record: PidRecord) -> None:
         await trio.sleep(LOOK_EVERY)
 
 
-def _told(run: Run, receipt: str | None) -> str:
+def _remove_unless_used(place: workdir.Workdir) -> None:
+    """A directory without its order. Nothing was started in it, unless a fault of the disk took the order away."""
+    if place.raw_log.exists():
+        log.error("a work directory without its order is kept", extra={"directory": str(place.root)})
+    else:
+        workdir.remove(place)
+
+
+def _told(run: Run, began: str, receipt: str | None) -> str:
+    """What the task's detail says from now on; nothing where what it says is still true."""
     if run.order.action == "plan":
-        return CUT_OFF
+        return began
     if not run.state_safe:
-        return f"{CUT_OFF} Its state could not be stored; it is kept in {run.workdir.root} on this host."
-    return f"{CUT_OFF} Afterwards {receipt or 'the state was found unchanged'}. Check it, then resolve the task."
+        return f"{began} Its state could not be stored; it is kept in {run.workdir.root} on this host.".lstrip()
+    if not began and receipt is None:
+        return ""
+    found = f"Afterwards {receipt or 'the state was found unchanged'}. Check it, then resolve the task."
+    return f"{began} {found}".lstrip()
 
 
 async def _nothing_to_say(_stage: str) -> None: ...

@@ -6,7 +6,7 @@ refuses and Unreachable where there is no answer, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 from urllib.parse import quote
 
@@ -156,7 +156,7 @@ class ApiClient(Transport):
         *,
         patience: float = 300.0,
         on_break: Callable[[str], None] | None = None,
-    ) -> Iterator[LogEvent]:
+    ) -> Generator[LogEvent, None, None]:
         """As `iac.cli.following.follow_log`: LogBytes and StatusEvent, then one End."""
         return follow_log(self, task_id, offset, patience=patience, on_break=on_break)
 

@@ -12,17 +12,25 @@ from iac.domain.work import ResourceProgress, Result, RunTask, SavedPlan, StateP
 
 
 class DataAccessor(Protocol):
-    """Every method raises Fenced once the assignment was taken away, and Unavailable when trying again may help."""
+    """Every method raises Unavailable (or another retryable error) when trying again may help.
+
+    Once the assignment was taken away, claim, plan and result are refused as Fenced and notes have no effect; what
+    cannot be had again is still taken: states always (quarantined), log bytes until another assignment has begun.
+    """
 
     async def get_task_data(self, order: RunTask) -> TaskData:
         """Claims the task and returns all that its phase needs. The same assignment may ask again.
 
-        Raises PlanStale when the plan to apply no longer fits the workspace's state.
+        Raises PlanStale when the plan to apply no longer fits the workspace's state; the claim holds nevertheless, so that
+        it can be reported. Raises AlreadyFinal for a task that was cancelled before anybody claimed it.
         """
         ...
 
     async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
-        """Stores masked bytes for good and returns the offset to go on at; repeating a call changes nothing."""
+        """Stores masked bytes for good and returns the offset to go on at; repeating a call changes nothing.
+
+        Raises LogRefused (log_gap, log_conflict, log_closed) and TooLarge; then nothing of the chunk was stored.
+        """
         ...
 
     async def note_stage(self, order: RunTask, stage: str) -> None:
@@ -34,7 +42,7 @@ class DataAccessor(Protocol):
         ...
 
     async def save_plan(self, order: RunTask, plan: SavedPlan, planned: list[ResourceProgress]) -> None:
-        """Stores the plan, bound to what it was made from. The same plan again is no error."""
+        """Stores the plan, bound to what it was made from. The same plan again is no error until its task is reported."""
         ...
 
     async def save_state_version(self, order: RunTask, push: StatePush) -> StateReceipt:
@@ -42,7 +50,7 @@ class DataAccessor(Protocol):
         ...
 
     async def update_task(self, order: RunTask, result: Result) -> None:
-        """Reports how the phase ended. The same `result_id` again is no error.
+        """Reports how the phase ended. The same `result_id` again is no error. With a log's digest it closes the log.
 
         Raises AlreadyFinal or IllegalTransition when the platform decided otherwise meanwhile.
         """

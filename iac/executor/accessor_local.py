@@ -58,7 +58,7 @@ class LocalDataAccessor:
         # Two transactions: what is wrong with the data must not undo the claim, or nobody could report it.
         moved = await self._database.tx(tasks.move, order.task_id, Claim(fence=order.fence))
         self._changes.task(order.task_id)
-        return await self._database.tx(_data, self._keyring, moved.task, order, self._log_max)
+        return await self._database.read(_data, self._keyring, moved.task, order, self._log_max)
 
     async def get_left_behind(self, order: RunTask) -> TaskData:
         """The data of an assignment that an earlier life of this server left on disk, whatever became of it since.
@@ -86,7 +86,7 @@ class LocalDataAccessor:
         self._changes.task(order.task_id)
 
     async def note_progress(self, order: RunTask, entries: list[ResourceProgress]) -> None:
-        await self._database.tx(plans.note_progress, order.task_id, entries)
+        await self._database.tx(_note_progress, order, entries)
         self._changes.task(order.task_id)
 
     async def save_plan(self, order: RunTask, plan: SavedPlan, planned: list[ResourceProgress]) -> None:
@@ -151,6 +151,11 @@ def _sensitive_outputs(state: CurrentState | None) -> tuple[str, ...]:
         if isinstance(value, str) and value:
             found.append(value)
     return tuple(found)
+
+
+async def _note_progress(c: Connection, order: RunTask, entries: list[ResourceProgress]) -> None:
+    if (await tasks.get(c, order.task_id)).fence == order.fence:
+        await plans.note_progress(c, order.task_id, entries)
 
 
 async def _report(c: Connection, order: RunTask, result: Result) -> None:

@@ -19,7 +19,7 @@ from iac.executor import steps, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.binaries import Binaries
 from iac.executor.log_spool import Carrier, LogSpool, Transform, open_log
-from iac.executor.run import ExecutorPolicy, Run, StepFailed, failure_of
+from iac.executor.run import ExecutorPolicy, Run, StepFailed, failure_of, refused_by_host
 from iac.telemetry import bound
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,16 @@ class TerraformExecutor:
         with bound(task_id=order.task_id, fence=order.fence):
             try:
                 data = await self._claim(order)
-                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order)
+                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order, data.sensitive_values)
             except (Fenced, AlreadyFinal, IllegalTransition) as error:
                 log.info("the task is not ours to run", extra={"error": error.message})
             except (IacError, OSError) as error:
                 log.warning("the phase cannot begin", extra={"error": str(error)})
-                with trio.move_on_after(self._policy.report_within, shield=True):
-                    await self._report(order, _never_began(order, error))
+                await self._report_at_last(order, _never_began(order, error))
+            except trio.Cancelled:
+                # The claim may have been heard although its answer was not: nobody else would ever report.
+                await self._report_at_last(order, _cancelled_before(order))
+                raise
             else:
                 run = Run(
                     order,
@@ -89,9 +92,8 @@ class TerraformExecutor:
     async def _run(self, run: Run) -> None:
         try:
             await self._with_log(run)
-        except trio.Cancelled:
-            run.cancelled = True
-            raise
+        except OSError as error:  # the log's own file
+            run.failure = refused_by_host(error)
         finally:
             with trio.move_on_after(self._policy.report_within, shield=True):
                 await self._finish(run)
@@ -131,11 +133,13 @@ class TerraformExecutor:
         except IacError as error:
             run.failure = failure_of(error)
         except OSError as error:
-            run.failure = StepFailed("host_error", f"The host refused: {error.strerror or error} ({error.filename}).")
+            run.failure = refused_by_host(error)
         except Exception:  # the bulkhead: a bug in a task ends that task only
             log.exception("executor bug")
             run.failure = StepFailed("executor_error", "A fault of the platform; its log has the details.")
         except trio.Cancelled:
+            # Noted here and not further out: a nursery in between makes a group of it.
+            run.cancelled = True
             run.say("the task was cancelled")
             raise
         if run.failure is not None:
@@ -149,17 +153,21 @@ class TerraformExecutor:
         else:
             log.error("the work directory is kept", extra={"directory": str(run.workdir.root)})
 
+    async def _report_at_last(self, order: RunTask, result: Result) -> None:
+        with trio.move_on_after(self._policy.report_within, shield=True):
+            await self._report(order, result)
+
     async def _report(self, order: RunTask, result: Result) -> bool:
         """Until the platform has heard it, for as long as the surrounding scope allows."""
         delay = RETRY_FIRST
         while True:
             try:
                 await self._accessor.update_task(order, result)
-            except Unavailable as error:
-                log.warning("the result was not taken yet", extra={"error": error.message})
             except IacError as error:
-                log.warning("the result was refused", extra={"error": error.message, "code": error.code})
-                return True
+                if not error.retryable:
+                    log.warning("the result was refused", extra={"error": error.message, "code": error.code})
+                    return True
+                log.warning("the result was not taken yet", extra={"error": error.message})
             else:
                 log.info("phase ended", extra={"status": result.status, "reason": result.reason})
                 return True
@@ -177,6 +185,10 @@ class TerraformExecutor:
             for event in events
         ]
         await self._accessor.note_progress(order, entries)
+
+
+def _cancelled_before(order: RunTask) -> Result:
+    return Result(result_id=f"{order.assignment_id}:cancelled", status="cancelled", log=_EMPTY)
 
 
 def _never_began(order: RunTask, error: Exception) -> Result:

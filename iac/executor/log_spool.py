@@ -6,6 +6,7 @@ carried again from its beginning, what is stored already is skipped, and nothing
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
 import os
@@ -22,7 +23,7 @@ from iac.domain.logs import Capped
 from iac.domain.redaction import Masker
 from iac.domain.rendering import Edge, Event, Renderer, ResourceProgress, stage_marker
 from iac.domain.work import LogDigest
-from iac.errors import IacError, LogRefused, Unavailable
+from iac.errors import IacError
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ READ = 256 * 1024
 CHUNK = 1024 * 1024
 TAIL_KEPT = 1024 * 1024
 POLL = 0.05
+RESERVE = 8 * 1024 * 1024
+"""Bytes that the raw file always has room for, however full the disk becomes: there the last copy of a state may go."""
 IN_A_THREAD = 64 * 1024
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0
 
@@ -85,7 +88,16 @@ class LogSpool:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.stage: str | None = None
         self.complete = False
+        self.abandoned = False
         self._ended = trio.Event()
+        self._reserved = 0
+        self.reserve(0)
+
+    def reserve(self, length: int) -> None:
+        """Keeps RESERVE bytes of the disk for what follows the first `length` bytes, in steps of half of it."""
+        if length + RESERVE // 2 >= self._reserved:
+            self._reserved = length + RESERVE
+            _allocate(self.fd, length, RESERVE)
 
     def begin(self, stage: str) -> None:
         """Marks a stage's beginning in the log, and the end of the one before."""
@@ -105,6 +117,11 @@ class LogSpool:
     def close(self) -> None:
         """Nothing is appended after this."""
         self.end()
+        self._ended.set()
+
+    def abandon(self) -> None:
+        """Others still append, but we go: what is unfinished now is for the one who carries it again, from the beginning."""
+        self.abandoned = True
         self._ended.set()
 
     @property
@@ -132,6 +149,15 @@ class LogSpool:
         except OSError as error:
             # A full disk must not stop what runs; the file that Terraform writes is the one that matters.
             log.error("a line of the task's log was not written", extra={"error": str(error)})
+
+
+def _allocate(fd: int, offset: int, size: int) -> None:
+    """Blocks of the disk behind the file's end, its length unchanged. Linux only; elsewhere nothing is reserved."""
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    keep_size = 1
+    if fallocate is None or fallocate(fd, keep_size, ctypes.c_int64(offset), ctypes.c_int64(size)) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        log.warning("no room could be reserved for a task's log", extra={"bytes": size, "reason": reason})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +195,24 @@ async def open_log(
 
 async def _within(scope: trio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
     with scope:
-        await work()
+        try:
+            await work()
+        except Exception:  # the bulkhead: whatever becomes of its log, Terraform is not stopped for it
+            log.exception("a task's log is carried no further")
 
 
 async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, start: int, policy: LogPolicy) -> None:
     """Carries the raw file until the spool is closed and read to its end; then `spool.complete` is set.
 
-    It stays unset when the platform refuses the rest for good.
+    It stays unset when the platform refuses the rest for good, or the spool is abandoned.
     """
     raw_offset, pending, sent = 0, bytearray(), start
     skip, told, due = start, None, trio.current_time()
-    while True:
+    while not spool.abandoned:
         last = spool.closed
         raw = os.pread(spool.fd, READ, raw_offset)
         raw_offset += len(raw)
+        spool.reserve(raw_offset)
         at_end = last and not raw
         text, events = await _transformed(transform, raw, finish=at_end)
         skip, text = max(0, skip - len(text)), text[skip:]
@@ -195,7 +225,7 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
         if pending and (at_end or len(pending) >= CHUNK or (not raw and trio.current_time() >= due)):
             try:
                 sent = await _deliver(carrier.send, sent, bytes(pending))
-            except LogRefused as error:
+            except IacError as error:
                 log.error("the platform refuses the rest of a log", extra={"error": error.message})
                 return
             pending.clear()
@@ -221,7 +251,10 @@ async def _deliver(send: Send, offset: int, data: bytes) -> int:
     while offset < end:
         try:
             offset = await send(offset, data[len(data) - (end - offset) :])
-        except Unavailable:
+            delay = RETRY_FIRST
+        except IacError as error:
+            if not error.retryable:
+                raise
             await trio.sleep(delay)
             delay = min(delay * 2, RETRY_MOST)
     return end
@@ -231,5 +264,5 @@ async def _quietly(call: Awaitable[None]) -> None:
     """For people only: its failure must not disturb the log."""
     try:
         await call
-    except IacError as error:
-        log.warning("progress was not noted", extra={"error": error.message})
+    except Exception as error:  # our own faults too
+        log.warning("progress was not noted", extra={"error": repr(error)})

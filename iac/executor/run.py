@@ -153,5 +153,10 @@ def failure_of(error: IacError) -> StepFailed:
     return StepFailed(error.code, error.message)
 
 
+def refused_by_host(error: OSError) -> StepFailed:
+    """What the machine refused, as the end of a step."""
+    return StepFailed("host_error", f"The host refused: {error.strerror or error} ({error.filename}).")
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -11,13 +11,14 @@ from typing import TypeVar
 import msgspec
 import trio
 
-from iac.domain import plans, states
+from iac.domain import plans
 from iac.domain.archives import ArchiveLimits, File, read_archive
 from iac.domain.work import PlanFacts, ResourceProgress, SavedPlan, StatePush, StateReceipt
 from iac.errors import IacError, Invalid, StorageFull, Unavailable
 from iac.executor import terraform, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.binaries import Binaries
+from iac.executor.left_state import StateLost, find_state
 from iac.executor.run import Run, StepFailed, failure_of, sha256
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,6 @@ async def prepare(run: Run, binaries: Binaries, cli_config: bytes) -> None:
     run.binary = await binaries.resolve(bundle.terraform_version, bundle.engine)
     run.say(f"{run.binary.engine} {run.binary.version} ({run.binary.source})")
     await trio.to_thread.run_sync(_write_inputs, run, cli_config)
-    if not run.workdir.cwd.is_dir():
-        raise StepFailed(
-            "no_working_directory",
-            f"The configuration has no directory {bundle.working_directory!r}; see the settings.",
-        )
     run.environment = terraform.environment(run.workdir, run.machine, bundle.variables)
 
 
@@ -46,6 +42,12 @@ def _write_inputs(run: Run, cli_config: bytes) -> None:
     data, place = run.data, run.workdir
     files = dict(read_archive(data.archive, ArchiveLimits()).files) if data.archive is not None else {}
     workdir.write_files(place.config, files)
+    if data.archive is not None and not place.cwd.is_dir():
+        # Before anything of ours makes it: an empty configuration would plan to destroy everything.
+        raise StepFailed(
+            "no_working_directory",
+            f"The configuration has no directory {data.bundle.working_directory!r}; see the workspace's settings.",
+        )
     generated = {name: File(content, executable=False) for name, content in data.bundle.generated.items()}
     workdir.write_files(place.cwd, {**generated, **terraform.own_files(place)})
     variables = terraform.variable_files(data.bundle.variables)
@@ -138,8 +140,9 @@ async def apply(run: Run, accessor: DataAccessor) -> None:
     run.begin("applying")
     try:
         await run.terraform(terraform.apply(run.workdir), failed="apply_failed")
-        run.done = True
     finally:
+        # The exit code alone decides: an apply that came to its end although it was told to stop is done.
+        run.done = run.facts.ended is not None and run.facts.ended.exit_code == 0
         if run.facts.pid is not None:
             with trio.move_on_after(run.policy.store_within + 1, shield=True):
                 await save_state(run, accessor)
@@ -153,7 +156,8 @@ async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
     run.begin("saving_state")
     run.state_safe = False
     try:
-        found = await trio.to_thread.run_sync(find_state, run)
+        before = run.before.data if run.before is not None else None
+        found = await trio.to_thread.run_sync(find_state, run.workdir, before)
         if found is None:
             run.state_safe = True
             run.say("the state did not change")
@@ -162,40 +166,13 @@ async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
         receipt = await _until_stored(
             partial(accessor.save_state_version, run.order, push), within=run.policy.store_within
         )
-    except (IacError, OSError, StepFailed) as error:
+    except (IacError, OSError, StateLost) as error:
         log.error("the state of an apply was not stored", extra={"error": str(error)})
         run.say(f"the state was NOT stored: {error}; it stays in the work directory on this host")
         return None
     run.state_safe = True
     run.say(f"state {receipt.serial} stored ({receipt.verdict})" + (f": {receipt.reason}" if receipt.reason else ""))
     return receipt
-
-
-def find_state(run: Run) -> bytes | None:
-    """The newest usable state of the work directory; None when nothing was changed.
-
-    Terraform truncates its own file on a full disk and then writes `errored.tfstate`, which may be empty as well.
-    Raises StepFailed when there was a state and none of the files can be read as one.
-    """
-    place, before = run.workdir, run.before.data if run.before is not None else None
-    problems = []
-    for path in (place.errored_state, place.state):
-        data = workdir.read_if_there(path)
-        if data is None or (path == place.errored_state and not data):
-            continue
-        if data == before:
-            return None
-        try:
-            states.inspect(data)
-        except Invalid as error:
-            problems.append(f"{path.name}: {error.message}")
-            continue
-        return data
-    if problems:
-        raise StepFailed("state_unreadable", "; ".join(problems))
-    if before is None:
-        return None
-    raise StepFailed("state_missing", f"{place.state.name} is gone from the work directory")
 
 
 async def _until_stored(call: Callable[[], Awaitable[T]], *, within: float) -> T:

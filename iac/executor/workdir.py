@@ -1,6 +1,7 @@
 """The private directory of one assignment: `<tasks>/<task>-<fence>`, 0700, removed only when nothing in it is needed.
 
 assignment.json   the order, so that a later start knows whose directory this is
+masked.json       what must not be seen in the log, so that a later start masks alike
 config/           the frozen files; Terraform runs in it, or in the workspace's working directory inside it
 data/             TF_DATA_DIR          tmp/   TMPDIR, and the mark by which leftover processes are found
 home/             HOME                 state/ the local backend's state
@@ -12,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -88,27 +89,46 @@ class Workdir:
         return self.root / "assignment.json"
 
     @property
+    def masked(self) -> Path:
+        return self.root / "masked.json"
+
+    @property
     def lock_hcl(self) -> Path:
         return self.cwd / ".terraform.lock.hcl"
 
 
-def create(tasks: Path, order: RunTask) -> Workdir:
+def create(tasks: Path, order: RunTask, masked: Sequence[str] = ()) -> Workdir:
     """A new directory for this assignment. Raises StorageFull, OSError (FileExistsError if there is one already)."""
     workdir = Workdir(tasks / f"{order.task_id}-{order.fence}")
     with storing(workdir.root):
         tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
         workdir.root.mkdir(mode=0o700)
-        for directory in (
-            workdir.config,
-            workdir.data,
-            workdir.tmp,
-            workdir.home,
-            workdir.state.parent,
-            workdir.plan.parent,
-        ):
-            directory.mkdir(mode=0o700)
-        write_file(workdir.assignment, msgspec.json.encode(order))
+        try:
+            _furnish(workdir, order, masked)
+        except OSError:
+            remove(workdir)
+            raise
     return workdir
+
+
+def _furnish(workdir: Workdir, order: RunTask, masked: Sequence[str]) -> None:
+    # Durable, the order first: after a power loss a state without its order would be nobody's.
+    write_file(workdir.assignment, msgspec.json.encode(order), durable=True)
+    write_file(workdir.masked, msgspec.json.encode(masked), durable=True)
+    for directory in (
+        workdir.config,
+        workdir.data,
+        workdir.tmp,
+        workdir.home,
+        workdir.state.parent,
+        workdir.plan.parent,
+    ):
+        directory.mkdir(mode=0o700)
+
+
+def masked_values(workdir: Workdir) -> tuple[str, ...]:
+    """What was masked when this directory was made. Raises OSError, msgspec.DecodeError."""
+    return msgspec.json.decode(workdir.masked.read_bytes(), type=tuple[str, ...])
 
 
 def write_files(directory: Path, files: Mapping[str, File]) -> None:
@@ -118,13 +138,16 @@ def write_files(directory: Path, files: Mapping[str, File]) -> None:
             write_file(directory.joinpath(*PurePosixPath(name).parts), file.data, executable=file.executable)
 
 
-def write_file(path: Path, data: bytes, *, executable: bool = False) -> None:
+def write_file(path: Path, data: bytes, *, executable: bool = False, durable: bool = False) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(
         path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, EXECUTABLE_MODE if executable else FILE_MODE
     )
     with os.fdopen(fd, "wb") as file:
         file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(fd)
 
 
 def read_if_there(path: Path) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from iac.domain.records import ApiToken
@@ -19,6 +20,7 @@ RIGHTS: dict[str, frozenset[Right]] = {
     "admin": frozenset({"read", "write", "run", "state", "force_unlock", "admin"}),
 }
 _LONGEST = 512
+NOTE_EVERY = timedelta(minutes=1)
 
 
 def authenticator(database: Database) -> Authenticate:
@@ -31,9 +33,11 @@ def authenticator(database: Database) -> Authenticate:
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > _LONGEST or not token.isascii():
             raise Unauthenticated("The Authorization header is not `Bearer <token>`.")
-        found = await database.tx(tokens.authenticate, token)
+        found = await database.read(tokens.authenticate, token)
         if found is None:
             raise Unauthenticated("The token is unknown, expired or revoked.")
+        if found.last_used_at is None or datetime.now(UTC) - found.last_used_at > NOTE_EVERY:
+            await database.tx(tokens.note_use, found.id)
         return found
 
     return authenticate

@@ -21,7 +21,7 @@ HEADERS = {
 }
 _CODE = re.compile("`([^`]+)`")
 _STRUCT = re.compile(r"\b([A-Z][a-z]+[A-Z]?[A-Za-z]*)\b")
-_PLAIN = {"NoneType": "null", "ellipsis": "…", "str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_PLAIN = {"NoneType": "null", "str": "string", "int": "integer", "bool": "boolean", "float": "number"}
 _PLAIN |= {"Any": "any", "Mapping": "map", "dict": "map", "tuple": "list"}
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --quiet: #5b6675; --line: #dfe4ea; --soft: #f5f7f9;
@@ -154,6 +154,7 @@ def _shown(kind: Any) -> str:  # noqa: ANN401 - any annotation
             _shown(argument) for argument in arguments if getattr(argument, "__name__", "") != "UnsetType"
         )
     if arguments:
-        inside = getattr(origin, "__name__", name)
-        return f"{_PLAIN.get(inside, inside)}[{', '.join(_shown(argument) for argument in arguments)}]"
+        outer = getattr(origin, "__name__", name)
+        inside = [_shown(argument) for argument in arguments if argument is not ...]
+        return f"{_PLAIN.get(outer, outer)}[{', '.join(inside)}]"
     return _PLAIN.get(name, name)

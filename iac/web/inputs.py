@@ -181,7 +181,7 @@ def _resources(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def create_resource(call: Call[bodies.ResourceCreate, NoQuery]) -> bodies.ResourceView:
         body = call.body
-        assemble(None, None, [ResourceSpec(type=body.type, name=body.name, body=body.body, mode=body.mode)], ())
+        _check_block(ResourceSpec(type=body.type, name=body.name, body=body.body, mode=body.mode))
         held = await platform.read(workspaces.get, call.path["ws"])
         create = partial(resources.create, **msgspec.structs.asdict(body), by=call.by)
         return views.resource(await platform.write(create, held.id))
@@ -193,6 +193,7 @@ def _resources(api: Api, platform: Platform) -> None:
     async def change_resource(call: Call[bodies.ResourceUpdate, NoQuery]) -> bodies.ResourceView:
         held = await platform.read(workspaces.get, call.path["ws"])
         body = call.body
+        _check_block(ResourceSpec(type="any", name="any", body=body.body))
         change = partial(resources.change, body=body.body, version=body.version, by=call.by)
         return views.resource(await platform.write(change, held.id, call.path["res"]))
 
@@ -200,3 +201,12 @@ def _resources(api: Api, platform: Platform) -> None:
     async def delete_resource(call: Call[None, NoQuery]) -> None:
         held = await platform.read(workspaces.get, call.path["ws"])
         await platform.write(resources.delete, held.id, call.path["res"], by=call.by)
+
+
+def _check_block(block: ResourceSpec) -> None:
+    """Raises Invalid, with the path in the request, for a block that would spoil every task of its workspace."""
+    try:
+        assemble(None, None, [block], ())
+    except Invalid as refused:
+        path = str(refused.extras.get("path", "$")).replace("$.resources[0]", "$", 1)
+        raise Invalid(refused.message, path=path) from None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+import trio
 from quart import Response
 
-from iac.domain import bodies, states
-from iac.store import statefiles, workspaces
-from iac.web import views
+from iac.domain import bodies
+from iac.store import statefiles, variables, workspaces
+from iac.web import operations, views
 from iac.web.inputs import PageQuery
 from iac.web.platform import Platform
 from iac.web.routing import JSON, MIB, Api, Call, NoQuery
@@ -79,7 +80,8 @@ def declare(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def download_state(call: Call[None, NoQuery]) -> Response:
         held = await platform.read(workspaces.get, call.path["ws"])
-        data = await platform.read(statefiles.download, platform.keyring, held.id, call.path["which"], by=call.by)
+        which = call.path["which"]
+        data = await platform.database.tx(statefiles.download, platform.keyring, held.id, which, by=call.by)
         return Response(data, content_type=JSON, headers={"Cache-Control": "no-store"})
 
     @api.operation(
@@ -100,7 +102,7 @@ def declare(api: Api, platform: Platform) -> None:
         return views.state_version(stored)
 
     @api.operation(
-        "GET", f"{WS}/<ws>/outputs", "The outputs of the current state; sensitive values are left out", tag=TAG,
+        "GET", f"{WS}/<ws>/outputs", "The outputs of the current state; sensitive values are left out or masked", tag=TAG,
         right="read", answer=bodies.OutputList,
     )  # fmt: skip
     async def list_outputs(call: Call[None, NoQuery]) -> bodies.OutputList:
@@ -108,13 +110,6 @@ def declare(api: Api, platform: Platform) -> None:
         state = await platform.read(statefiles.current, platform.keyring, held.id)
         if state is None:
             return bodies.OutputList(items=[], state_serial=None)
-        items = [
-            bodies.OutputView(
-                name=output.name,
-                value=None if output.sensitive else output.value,
-                type=output.type,
-                sensitive=output.sensitive,
-            )
-            for output in states.outputs(state.data)
-        ]
+        known = await platform.read(variables.for_bundle, platform.keyring, held.id)
+        items = await trio.to_thread.run_sync(operations.shown_outputs, state.data, known)
         return bodies.OutputList(items=items, state_serial=state.serial)

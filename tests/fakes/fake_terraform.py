@@ -233,7 +233,14 @@ class Fake:
         recorded = Path(os.environ.get("TF_DATA_DIR", ".terraform")) / "terraform.tfstate"
         config = json.loads(recorded.read_text())["backend"]["config"] if recorded.exists() else {}
         named = self.flag("state-out") or self.flag("state") or next(given, "").removeprefix("path=")
-        return named or config.get("path") or "terraform.tfstate"
+        return named or config.get("path") or self.overridden_path() or "terraform.tfstate"
+
+    def overridden_path(self) -> str | None:
+        """The path of a local backend in the last override file, as Terraform takes it."""
+        found = None
+        for file in sorted(Path().glob("*_override.tf.json")):
+            found = json.loads(file.read_text()).get("terraform", {}).get("backend", {}).get("local", {}).get("path", found)
+        return found
 
     def old_state(self) -> dict[str, Any]:
         path = Path(self.state_path())

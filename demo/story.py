@@ -1,0 +1,156 @@
+"""The four acts: a bakery is planned, built, looked at, and closed again. Everything goes through the API."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from demo.screen import Screen
+from demo.server import ROOT, DemoFailed
+from iac.cli.client import ApiClient, ApiError
+from iac.cli.packing import pack
+from iac.domain import bodies
+from iac.domain.records import Action
+
+WORKSPACE = "bakery"
+EXAMPLE = ROOT / "examples" / "bakery"
+OPEN = "pending,queued,assigned,running,cancelling,planned,lost"
+
+
+@dataclass(slots=True)
+class Story:
+    """One performance. `times` are the seconds that the acts took."""
+
+    client: ApiClient
+    screen: Screen
+    times: dict[str, float] = field(default_factory=dict)
+
+    def play(self) -> None:
+        """All of it. Raises DemoFailed, ApiError, Unreachable."""
+        self._prepare()
+        task = self._plan()
+        self._apply(task)
+        self._outputs()
+        self._destroy()
+
+    def _prepare(self) -> None:
+        screen, client = self.screen, self.client
+        with self._timed("prepare"):
+            if any(workspace.name == WORKSPACE for workspace in client.workspaces(search=WORKSPACE)):
+                self._tidy_up()
+            else:
+                about = "A small bakery that exists nowhere but in its state."
+                client.create_workspace(bodies.WorkspaceCreate(name=WORKSPACE, description=about))
+            packed = pack(EXAMPLE)
+            client.upload_configuration(WORKSPACE, packed.archive, "from the demo")
+            screen.done(f"workspace {WORKSPACE}: {len(packed.files)} files from {_shown(EXAMPLE)}")
+            self._set("name", "Morgenrot", sensitive=False)
+            self._set("supplier_password", secrets.token_urlsafe(18), sensitive=True)
+
+    def _set(self, key: str, value: str, *, sensitive: bool) -> None:
+        known = {variable.key: variable.id for variable in self.client.variables(WORKSPACE)}
+        if key in known:
+            self.client.change_variable(WORKSPACE, known[key], bodies.VariableChange(value=value, sensitive=sensitive))
+        else:
+            body = bodies.VariableCreate(key=key, value=value, sensitive=sensitive)
+            self.client.create_variable(WORKSPACE, body)
+        self.screen.done(f"variable {key} = {'(sensitive: can be set, never read)' if sensitive else value}")
+
+    def _plan(self) -> bodies.TaskView:
+        self.screen.act(1, "Plan", "what would change; nothing is touched")
+        with self._timed("plan"):
+            task = self._created("plan_and_apply", "the bakery opens")
+            self._followed(task, "planned")
+            planned = self.client.task(task.id)
+        self.screen.note("")
+        self.screen.changes(self.client.changes(task.id))
+        if planned.plan is None or not planned.plan.has_changes:
+            raise DemoFailed("The plan changes nothing, although the bakery should not exist yet.")
+        self.screen.done(f"task {task.id} waits: {planned.wait.message if planned.wait else planned.status}")
+        return planned
+
+    def _apply(self, task: bodies.TaskView) -> None:
+        self.screen.act(2, "Apply", "exactly this plan, confirmed by a human (you, this time)")
+        seen = sum(len(piece) for piece in self.client.whole_log(task.id))
+        with self._timed("apply"):
+            digest = task.plan.digest if task.plan is not None else None
+            self.client.confirm_task(task.id, plan_digest=digest, comment="smells good")
+            self._followed(task, "succeeded", offset=seen)
+        state = self.client.state(WORKSPACE)
+        self.screen.done(f"state {state.serial} is stored: {state.resource_count} resources")
+
+    def _outputs(self) -> None:
+        self.screen.act(3, "Outputs", "read from the stored state")
+        with self._timed("outputs"):
+            outputs = self.client.outputs(WORKSPACE).items
+        if not any(output.sensitive for output in outputs):
+            raise DemoFailed("The sensitive output is missing.")
+        self.screen.facts((output.name, _value(output)) for output in outputs)
+
+    def _destroy(self) -> None:
+        self.screen.act(4, "Destroy", "the same way, without asking this time")
+        with self._timed("destroy"):
+            self._emptied("closing time")
+        self.screen.done("nothing is left but the history")
+
+    def _tidy_up(self) -> None:
+        """What a demo that was interrupted may have left: tasks, a lock, resources."""
+        for task in self.client.tasks(workspace=WORKSPACE, status=OPEN).items:
+            self.screen.note(f"task {task.id} of an earlier demo is {task.status}; ending it")
+            self._end(task)
+        if self.client.workspace(WORKSPACE).lock is not None:
+            self.client.unlock_workspace(WORKSPACE, force=True)
+        if self._resources():
+            self.screen.note("the bakery of an earlier demo still stands; closing it first")
+            self._emptied("left over from an earlier demo")
+
+    def _end(self, task: bodies.TaskView) -> None:
+        if task.status == "lost":
+            self.client.resolve_task(task.id, comment="an earlier demo was interrupted", unlock=True)
+            return
+        self.client.cancel_task(task.id)
+        self.screen.follow(self.client, task.id)
+
+    def _emptied(self, message: str) -> None:
+        task = self._created("destroy", message, auto_apply=True)
+        self._followed(task, "succeeded")
+        if left := self._resources():
+            raise DemoFailed(f"{left} resources are left after a destroy.")
+
+    def _resources(self) -> int:
+        try:
+            return self.client.state(WORKSPACE).resource_count
+        except ApiError as error:
+            if error.status == 404:
+                return 0
+            raise
+
+    def _created(self, action: Action, message: str, *, auto_apply: bool = False) -> bodies.TaskView:
+        asked = bodies.TaskCreate(action=action, message=message, auto_apply=auto_apply)
+        return self.client.create_task(WORKSPACE, asked)
+
+    def _followed(self, task: bodies.TaskView, wanted: str, offset: int = 0) -> None:
+        end, _ = self.screen.follow(self.client, task.id, offset)
+        if end.status != wanted:
+            now = self.client.task(task.id)
+            raise DemoFailed(f"Task {task.id} is {end.status}, not {wanted}: {now.reason} {now.detail or ''}")
+
+    @contextmanager
+    def _timed(self, act: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.times[act] = time.monotonic() - began
+
+
+def _value(output: bodies.OutputView) -> str:
+    return "(sensitive)" if output.sensitive else msgspec.json.encode(output.value).decode()
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

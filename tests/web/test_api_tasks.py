@@ -1,0 +1,568 @@
+"""Tasks over HTTP: create, list, watch, confirm, cancel, and who wins when two want the same."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.fake_terraform import ledger_of
+from tests.web.clients import OCTETS, PLAIN, REAL, STUCK_APPLY, STUCK_PLAN, Served
+from tests.web.requests_of import fresh, state
+
+MAIN = {"main.tf": 'resource "terraform_data" "a" { input = "x" }\n'}
+
+
+def idle(api: Served) -> str:
+    """A workspace whose tasks stay queued: no runner of its kind is there."""
+    return api.admin.workspace(MAIN, execution_mode="agent")
+
+
+def planned(api: Served, ws: str | None = None) -> tuple[str, int]:
+    """A workspace, and a task of it that waits for a confirmation."""
+    ws = ws or api.admin.workspace(MAIN, terraform_version=PLAIN)
+    task = api.operator.task(ws, "plan_and_apply")
+    api.operator.until(task, "planned")
+    return ws, task
+
+
+def finished_plan(api: Served) -> tuple[str, int]:
+    ws = api.admin.workspace(MAIN, terraform_version=PLAIN)
+    task = api.operator.task(ws, "plan")
+    api.operator.until(task, "succeeded")
+    return ws, task
+
+
+def lost(api: Served) -> tuple[str, int]:
+    """A task whose apply was cut off; what a crash of the server leaves is put there by hand."""
+    ws, task = planned(api)
+    api.sql("UPDATE task SET status = 'lost', phase = 'apply', reason = 'server_restarted' WHERE id = $1", task)
+    return ws, task
+
+
+def cancelled(api: Served) -> int:
+    task = api.operator.task(idle(api), "plan")
+    api.operator.post(f"/tasks/{task}/cancel")
+    return task
+
+
+def applies(terraform_dir: Path, version: str = PLAIN) -> int:
+    """How often this fake Terraform was told to apply."""
+    events = ledger_of(terraform_dir / f"{version}.jsonl")
+    return sum(event["event"] == "start" and event["command"] == "apply" for event in events)
+
+
+def verbs(api: Served, task: int) -> list[str]:
+    return [entry["verb"] for entry in api.admin.get("/audit", params={"subject": f"task-{task}"})["items"]][::-1]
+
+
+# Creating
+
+
+def test_create_task_201(api: Served) -> None:
+    ws = idle(api)
+    asked = {
+        "action": "plan_and_apply",
+        "targets": ["terraform_data.a"],
+        "replace": ['module.x["k"].terraform_data.b'],
+        "priority": 3,
+        "auto_apply": True,
+        "message": "do it",
+    }
+    made = api.operator.post(f"/workspaces/{ws}/tasks", 201, json=asked)
+    assert {key: made[key] for key in asked} == asked
+    assert (made["status"], made["phase"], made["attempt"]) == ("queued", "plan", 0)
+    assert (made["created_by"], made["workspace_name"], made["outcome"]) == ("operator", ws, None)
+    assert verbs(api, made["id"]) == ["task.create"]
+
+
+@pytest.mark.parametrize("action", ["plan", "apply", "plan_and_apply", "destroy", "refresh_only"])
+def test_create_task_201_for_every_action(api: Served, action: str) -> None:
+    task = api.operator.task(idle(api), action)
+    assert api.viewer.get(f"/tasks/{task}")["auto_apply"] == (action == "apply")
+
+
+def test_create_task_201_applies_by_itself_as_the_workspace_says_or_as_it_is_told(api: Served) -> None:
+    ws = api.admin.workspace(MAIN, execution_mode="agent", auto_apply=True)
+    assert api.viewer.get(f"/tasks/{api.operator.task(ws, 'plan_and_apply')}")["auto_apply"] is True
+    task = api.operator.task(ws, "plan_and_apply", auto_apply=False)
+    assert api.viewer.get(f"/tasks/{task}")["auto_apply"] is False
+
+
+def test_create_task_409_no_configuration(api: Served) -> None:
+    ws = api.admin.workspace()
+    error = api.operator.post(f"/workspaces/{ws}/tasks", 409, code="no_configuration", json={"action": "plan"})
+    assert "PUT" in error["message"]
+
+
+def test_create_task_409_not_a_plan(api: Served) -> None:
+    ws, task = planned(api)
+    body = {"action": "apply", "plan_task_id": task}
+    api.operator.post(f"/workspaces/{ws}/tasks", 409, code="not_a_plan", json=body)
+    other = api.operator.task(idle(api), "plan")
+    body = {"action": "apply", "plan_task_id": other}
+    api.operator.post(f"/workspaces/{ws}/tasks", 409, code="not_a_plan", json=body)
+    api.operator.post(f"/tasks/{task}/discard")
+
+
+def test_create_task_409_no_plan(api: Served) -> None:
+    ws = idle(api)
+    task = api.operator.task(ws, "plan")
+    body = {"action": "apply", "plan_task_id": task}
+    api.operator.post(f"/workspaces/{ws}/tasks", 409, code="no_plan", json=body)
+    api.operator.post(f"/tasks/{task}/cancel")
+    api.operator.post(f"/workspaces/{ws}/tasks", 409, code="no_plan", json=body)
+
+
+def test_create_task_409_no_changes(api: Served) -> None:
+    ws = api.admin.workspace({"main.tf": "# nothing"}, terraform_version=REAL)
+    task = api.operator.task(ws, "plan")
+    assert api.operator.until(task, "succeeded")["outcome"] == "planned_and_finished"
+    body = {"action": "apply", "plan_task_id": task}
+    api.operator.post(f"/workspaces/{ws}/tasks", 409, code="no_changes", json=body)
+
+
+def test_create_task_409_plan_stale(api: Served) -> None:
+    ws, task = finished_plan(api)
+    api.operator.post(f"/workspaces/{ws}/state-versions", 201, content=state(5), headers=OCTETS)
+    body = {"action": "apply", "plan_task_id": task}
+    error = api.operator.post(f"/workspaces/{ws}/tasks", 409, code="plan_stale", json=body)
+    assert (error["planned_serial"], error["current_serial"]) == (None, 5)
+
+
+def test_create_task_404_for_a_plan_that_never_was(api: Served) -> None:
+    body = {"action": "apply", "plan_task_id": 2**40}
+    api.operator.post(f"/workspaces/{idle(api)}/tasks", 404, json=body)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"action": "explode"}, "$.action"),
+        ({"priority": 11}, "$.priority"),
+        ({"targets": [""]}, "$.targets[0]"),
+        ({"targets": ["a\nb"]}, "$.targets[0]"),
+        ({"targets": ["a", "b"], "replace": ["c", "d\x1b"]}, "$.replace[1]"),
+        ({"targets": ["a"] * 201}, "$.targets"),
+        ({"plan_task_id": 1}, "$.plan_task_id"),
+        ({"action": "apply", "plan_task_id": 1, "targets": ["a"]}, "$.plan_task_id"),
+        ({"message": "x" * 1001}, "$.message"),
+    ],
+)
+def test_create_task_422_names_what_is_wrong(api: Served, fields: dict[str, Any], path: str) -> None:
+    error = api.operator.post(f"/workspaces/{idle(api)}/tasks", 422, json={"action": "plan", **fields})
+    assert error["path"] == path
+
+
+# Reading
+
+
+def test_show_task_200(api: Served) -> None:
+    ws, task = planned(api)
+    shown = api.viewer.get(f"/tasks/{task}")
+    assert (shown["status"], shown["phase"], shown["workspace_name"]) == ("planned", "plan", ws)
+    assert shown["wait"]["code"] == "needs_confirmation"
+    assert shown["plan"]["has_changes"] is True
+    assert shown["plan"]["summary"]["add"] == 1
+    assert shown["created_at"] <= shown["queued_at"] <= shown["started_at"] <= shown["planned_at"]
+    assert shown["finished_at"] is None
+    api.operator.post(f"/tasks/{task}/discard")
+
+
+def test_show_plan_200_and_its_changes(api: Served) -> None:
+    ws = api.admin.workspace(MAIN, terraform_version=REAL)
+    task = api.operator.task(ws, "plan")
+    api.operator.until(task, "succeeded")
+    plan = api.viewer.get(f"/tasks/{task}/plan")
+    assert plan["format_version"].startswith("1.")
+    assert [change["address"] for change in plan["resource_changes"]] == ["terraform_data.a"]
+
+
+def test_show_plan_404_while_there_is_none(api: Served) -> None:
+    task = api.operator.task(idle(api), "plan")
+    for what in ("plan", "changes"):
+        assert api.viewer.get(f"/tasks/{task}/{what}", 404)["code"] == "no_plan"
+
+
+def test_list_changes_200(api: Served) -> None:
+    ws = api.admin.workspace(MAIN, terraform_version=REAL)
+    task = api.operator.task(ws, "plan_and_apply")
+    api.operator.until(task, "planned")
+    (change,) = api.viewer.get(f"/tasks/{task}/changes")["items"]
+    assert (change["address"], change["action"]) == ("terraform_data.a", "create")
+    assert change["progress"]["status"] == "pending"
+    api.operator.post(f"/tasks/{task}/confirm")
+    api.operator.until(task, "succeeded")
+    (change,) = api.viewer.get(f"/tasks/{task}/changes")["items"]
+    assert change["progress"]["status"] == "complete"
+
+
+def test_list_tasks_200_with_filters_and_counts(api: Served) -> None:
+    word = fresh("needle")
+    one, other = idle(api), idle(api)
+    ids = {
+        "plan": api.operator.task(one, "plan", message=word),
+        "apply": api.operator.task(one, "plan_and_apply", message=word),
+        "second": api.operator.task(one, "destroy", message=word),
+        "other": api.admin.task(other, "plan", message=f"{word}%_"),
+    }
+    api.operator.post(f"/tasks/{ids['plan']}/cancel")
+
+    def found(**params: str) -> list[str]:
+        items = api.viewer.get("/tasks", params={"search": word, **params})["items"]
+        return [next(name for name, task in ids.items() if task == item["id"]) for item in items]
+
+    assert found() == ["other", "second", "apply", "plan"]  # newest first
+    assert found(workspace=one) == ["second", "apply", "plan"]
+    assert found(workspace=api.admin.get(f"/workspaces/{other}")["id"]) == ["other"]
+    assert found(status="queued") == ["other", "apply"]
+    assert found(status="pending,cancelled") == ["second", "plan"]
+    assert found(action="plan") == ["other", "plan"]
+    assert found(action="destroy,plan_and_apply", workspace=one) == ["second", "apply"]
+    assert found(search=f"{word}%_") == ["other"]
+    counts = api.viewer.get("/tasks", params={"search": word})["counts"]
+    assert counts == {"queued": 2, "pending": 1, "cancelled": 1}
+    # What one would get by choosing another status: the counts do not depend on the one that is chosen.
+    assert api.viewer.get("/tasks", params={"search": word, "status": "lost"}) == {
+        "items": [],
+        "next_cursor": None,
+        "counts": counts,
+    }
+
+
+@pytest.mark.parametrize(
+    ("params", "path"),
+    [
+        ({"status": "queued,nonsense"}, "$.status"),
+        ({"action": "explode"}, "$.action"),
+        ({"workspace": "ws-0000000000000000"}, "$.workspace"),
+        ({"cursor": "x"}, "$.cursor"),
+    ],
+)
+def test_list_tasks_422_names_the_filter_that_is_wrong(api: Served, params: dict[str, str], path: str) -> None:
+    assert api.viewer.get("/tasks", 422, params=params)["path"].startswith(path)
+
+
+def test_list_tasks_200_pages_give_each_task_once_newest_first(api: Served) -> None:
+    ws = idle(api)
+    made = [api.operator.task(ws, "plan") for _ in range(120)]
+    for path, params in (("/tasks", {"workspace": ws}), (f"/workspaces/{ws}/tasks", {})):
+        pages = list(api.viewer.pages(path, limit=50, **params))
+        assert [len(page["items"]) for page in pages] == [50, 50, 20]
+        assert [item["id"] for page in pages for item in page["items"]] == made[::-1]
+        assert all(page["counts"] == {"queued": 120} for page in pages)
+    # Sparing everybody else in this session a hundred waiting tasks.
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda task: api.operator.post(f"/tasks/{task}/cancel"), made))
+
+
+def test_list_workspace_tasks_200(api: Served) -> None:
+    ws = idle(api)
+    task = api.operator.task(ws, "plan")
+    page = api.viewer.get(f"/workspaces/{ws}/tasks", params={"status": "queued"})
+    assert [item["id"] for item in page["items"]] == [task]
+    assert page["items"][0]["wait"] == api.viewer.get(f"/tasks/{task}")["wait"]
+
+
+def test_list_workspace_tasks_422_for_another_workspace_as_a_filter(api: Served) -> None:
+    assert api.viewer.get(f"/workspaces/{idle(api)}/tasks", 422, params={"workspace": "x"})["path"] == "$.workspace"
+
+
+def test_a_task_that_no_runner_can_take_says_so(api: Served) -> None:
+    wait = api.operator.waiting(api.operator.task(idle(api), "plan"), "no_runner")["wait"]
+    assert "agent" in wait["message"]
+    assert wait["position"] >= 1
+
+
+def test_a_task_behind_another_of_its_workspace_names_it(api: Served) -> None:
+    ws, first = planned(api)
+    second, third = api.operator.task(ws, "destroy"), api.operator.task(ws, "refresh_only")
+    wait = api.operator.waiting(second, "workspace_busy")["wait"]
+    assert wait["position"] == 1
+    assert str(first) in wait["message"]
+    assert api.operator.waiting(third, "workspace_busy")["wait"]["position"] == 2
+    api.operator.post(f"/tasks/{third}/cancel")
+    api.operator.post(f"/tasks/{second}/cancel")
+    api.operator.post(f"/tasks/{first}/discard")
+
+
+# Confirming
+
+
+def test_confirm_task_200(api: Served, terraform_dir: Path) -> None:
+    ws, task = planned(api)
+    digest = api.viewer.get(f"/tasks/{task}")["plan"]["digest"]
+    before = applies(terraform_dir)
+    body = {"comment": "looks right", "plan_digest": digest}
+    confirmed = api.operator.post(f"/tasks/{task}/confirm", json=body)
+    assert confirmed["phase"] == "apply"
+    by = confirmed["confirmation"]
+    assert (by["by"], by["comment"], by["plan_digest"]) == ("operator", "looks right", digest)
+    done = api.operator.until(task, "succeeded")
+    assert (done["outcome"], done["confirmation"]) == ("applied", by)
+    assert applies(terraform_dir) == before + 1
+    assert verbs(api, task) == ["task.create", "task.confirm"]
+    assert api.viewer.get(f"/workspaces/{ws}")["lock"] is None
+
+
+def test_confirm_task_409_illegal_transition(api: Served) -> None:
+    error = api.operator.post(
+        f"/tasks/{api.operator.task(idle(api), 'plan_and_apply')}/confirm", 409, code="illegal_transition"
+    )
+    assert (error["status"], error["allowed"]) == ("queued", ["planned"])
+
+
+def test_confirm_task_409_already_final(api: Served) -> None:
+    assert api.operator.post(f"/tasks/{cancelled(api)}/confirm", 409, code="already_final")["status"] == "cancelled"
+
+
+def test_confirm_task_409_plan_stale(api: Served) -> None:
+    ws, task = planned(api)
+    # Somebody looked at another plan than the one that is there.
+    api.operator.post(f"/tasks/{task}/confirm", 409, code="plan_stale", json={"plan_digest": "0" * 64})
+    # Somebody moved the state below the plan, which takes the lock away from it first.
+    api.admin.post(f"/workspaces/{ws}/unlock", json={"force": True})
+    api.admin.post(f"/workspaces/{ws}/state-versions", 201, content=state(6), headers=OCTETS)
+    error = api.operator.post(f"/tasks/{task}/confirm", 409, code="plan_stale")
+    assert (error["planned_serial"], error["current_serial"]) == (None, 6)
+    shown = api.viewer.get(f"/tasks/{task}")
+    assert (shown["status"], shown["confirmation"]) == ("planned", None)
+    assert verbs(api, task) == ["task.create"]
+    api.operator.post(f"/tasks/{task}/discard")
+
+
+def test_of_many_who_confirm_at_once_exactly_one_is_heard_and_one_apply_runs(api: Served, terraform_dir: Path) -> None:
+    for _ in range(3):
+        _, task = planned(api)
+        before = applies(terraform_dir)
+
+        def confirm(_: int, task: int = task) -> int:
+            return api.operator.send("POST", f"/tasks/{task}/confirm").status_code
+
+        with ThreadPoolExecutor(6) as threads:
+            statuses = sorted(threads.map(confirm, range(6)))
+        assert statuses == [200] + [409] * 5
+        assert api.operator.until(task, "succeeded")["outcome"] == "applied"
+        assert applies(terraform_dir) == before + 1
+        assert verbs(api, task) == ["task.create", "task.confirm"]
+
+
+def test_of_confirm_and_discard_at_once_exactly_one_is_heard(api: Served, terraform_dir: Path) -> None:
+    _, task = planned(api)
+    before = applies(terraform_dir)
+    with ThreadPoolExecutor(2) as threads:
+        answers = threads.map(lambda verb: api.operator.send("POST", f"/tasks/{task}/{verb}"), ("confirm", "discard"))
+        confirmed, discarded = (answer.status_code for answer in answers)
+    assert sorted((confirmed, discarded)) == [200, 409]
+    api.operator.until(task, "succeeded", "cancelled")
+    assert applies(terraform_dir) == before + (confirmed == 200)
+
+
+# Discarding, cancelling
+
+
+def test_discard_task_200(api: Served) -> None:
+    ws, task = planned(api)
+    done = api.operator.post(f"/tasks/{task}/discard", json={"comment": "not today"})
+    assert (done["status"], done["outcome"], done["detail"]) == ("cancelled", "discarded", "not today")
+    assert done["finished_at"] is not None
+    assert api.viewer.get(f"/workspaces/{ws}")["lock"] is None
+    assert verbs(api, task) == ["task.create", "task.discard"]
+
+
+def test_discard_task_409_illegal_transition(api: Served) -> None:
+    task = api.operator.task(idle(api), "plan_and_apply")
+    api.operator.post(f"/tasks/{task}/discard", 409, code="illegal_transition")
+
+
+def test_discard_task_409_already_final(api: Served) -> None:
+    api.operator.post(f"/tasks/{cancelled(api)}/discard", 409, code="already_final")
+
+
+def test_cancel_task_200_while_it_waits_for_its_workspace(api: Served) -> None:
+    ws, first = planned(api)
+    task = api.operator.task(ws, "destroy")
+    assert api.viewer.get(f"/tasks/{task}")["status"] == "pending"
+    done = api.operator.post(f"/tasks/{task}/cancel")
+    assert (done["status"], done["reason"], done["wait"]) == ("cancelled", "user", None)
+    assert (done["cancel"]["by"], done["cancel"]["force"]) == ("operator", False)
+    assert api.viewer.get(f"/workspaces/{ws}")["lock"]["owner"] == str(first)  # not its lock, so it stays
+    api.operator.post(f"/tasks/{first}/discard")
+
+
+def test_cancel_task_200_while_it_waits_for_a_runner(api: Served) -> None:
+    ws = idle(api)
+    task = api.operator.task(ws, "plan_and_apply")
+    next_one = api.operator.task(ws, "plan_and_apply")
+    assert api.operator.post(f"/tasks/{task}/cancel")["status"] == "cancelled"
+    assert api.viewer.get(f"/tasks/{next_one}")["status"] == "queued"  # the lock went on to it at once
+    assert api.viewer.get(f"/workspaces/{ws}")["lock"]["owner"] == str(next_one)
+    assert verbs(api, task) == ["task.create", "task.cancel"]
+
+
+def test_cancel_task_200_while_it_waits_for_a_confirmation(api: Served) -> None:
+    ws, task = planned(api)
+    done = api.operator.post(f"/tasks/{task}/cancel")
+    assert (done["status"], done["outcome"]) == ("cancelled", None)
+    assert api.viewer.get(f"/workspaces/{ws}")["lock"] is None
+
+
+def test_cancel_task_200_while_it_plans(api: Served) -> None:
+    task = api.operator.task(api.admin.workspace(MAIN, terraform_version=STUCK_PLAN), "plan")
+    api.operator.until(task, "running")
+    asked = api.operator.post(f"/tasks/{task}/cancel")
+    assert asked["status"] in ("cancelling", "cancelled")
+    done = api.operator.until(task, "cancelled")
+    assert done["cancel"]["id"] == asked["cancel"]["id"]
+    assert (done["reason"], done["exit_code"]) == ("user", 1)
+
+
+def test_cancel_task_200_while_it_applies_keeps_what_was_done(api: Served) -> None:
+    ws = api.admin.workspace(MAIN, terraform_version=STUCK_APPLY)
+    task = api.operator.task(ws, "plan_and_apply", auto_apply=True)
+    for event in api.operator.events(task):
+        if event.name == "status" and event.data["phase"] == "apply" and event.data["stage"] == "applying":
+            break
+    api.operator.post(f"/tasks/{task}/cancel")
+    done = api.operator.until(task, "cancelled")
+    assert (done["phase"], done["reason"]) == ("apply", "user")
+    assert api.viewer.get(f"/workspaces/{ws}/state-versions/current")["task_id"] == task
+    assert api.viewer.get(f"/workspaces/{ws}")["lock"] is None
+
+
+def test_cancel_task_409_already_final(api: Served) -> None:
+    task = cancelled(api)
+    assert api.operator.post(f"/tasks/{task}/cancel", 409, code="already_final")["status"] == "cancelled"
+    _, done = finished_plan(api)
+    assert api.operator.post(f"/tasks/{done}/cancel", 409, code="already_final")["status"] == "succeeded"
+    assert verbs(api, done) == ["task.create"]
+
+
+# Again
+
+
+def test_retry_task_201(api: Served) -> None:
+    ws = idle(api)
+    asked = {"targets": ["terraform_data.a"], "priority": 2, "message": "again"}
+    old = api.operator.task(ws, "plan_and_apply", **asked)
+    api.operator.post(f"/tasks/{old}/cancel")
+    made = api.admin.post(f"/tasks/{old}/retry", 201)
+    assert {key: made[key] for key in asked} == asked
+    assert (made["action"], made["retry_of"], made["created_by"]) == ("plan_and_apply", old, "admin")
+    assert (made["status"], made["id"] > old) == ("queued", True)
+    assert api.viewer.get(f"/tasks/{old}")["status"] == "cancelled"
+
+
+def test_retry_task_409_illegal_transition(api: Served) -> None:
+    task = api.operator.task(idle(api), "plan")
+    assert api.operator.post(f"/tasks/{task}/retry", 409, code="illegal_transition")["status"] == "queued"
+
+
+def test_retry_task_409_no_plan(api: Served) -> None:
+    ws, plan = finished_plan(api)
+    task = api.operator.task(ws, "apply", plan_task_id=plan)
+    api.operator.until(task, "succeeded")
+    error = api.operator.post(f"/tasks/{task}/retry", 409, code="no_plan")
+    assert str(plan) in error["message"]
+
+
+def test_retry_task_409_no_configuration(api: Served) -> None:
+    ws = api.admin.workspace(execution_mode="agent")
+    body = {"type": "terraform_data", "name": "a", "body": {}}
+    resource = api.operator.post(f"/workspaces/{ws}/resources", 201, json=body)
+    task = api.operator.task(ws, "plan")
+    api.operator.post(f"/tasks/{task}/cancel")
+    api.operator.delete(f"/workspaces/{ws}/resources/{resource['id']}")
+    api.operator.post(f"/tasks/{task}/retry", 409, code="no_configuration")
+
+
+# Applying a plan that was made before
+
+
+def test_a_finished_plan_is_applied_as_it_is(api: Served, terraform_dir: Path) -> None:
+    ws, plan = finished_plan(api)
+    before = applies(terraform_dir)
+    task = api.operator.post(f"/workspaces/{ws}/tasks", 201, json={"action": "apply", "plan_task_id": plan})
+    assert (task["phase"], task["plan_task_id"]) == ("apply", plan)
+    assert task["plan"]["digest"] == api.viewer.get(f"/tasks/{plan}")["plan"]["digest"]
+    assert api.operator.until(task["id"], "succeeded")["outcome"] == "applied"
+    assert applies(terraform_dir) == before + 1
+    assert api.viewer.get(f"/tasks/{task['id']}/plan") == api.viewer.get(f"/tasks/{plan}/plan")
+    # Its plan is used up now: the state it was made from is no longer the current one.
+    body = {"action": "apply", "plan_task_id": plan}
+    api.operator.post(f"/workspaces/{ws}/tasks", 409, code="plan_stale", json=body)
+
+
+def test_a_plan_that_goes_stale_while_its_apply_waits_is_not_applied(api: Served, terraform_dir: Path) -> None:
+    ws, plan = finished_plan(api)
+    api.admin.post(f"/workspaces/{ws}/lock")
+    before = applies(terraform_dir)
+    task = api.operator.task(ws, "apply", plan_task_id=plan)
+    api.admin.post(f"/workspaces/{ws}/state-versions", 201, content=state(5), headers=OCTETS)
+    api.admin.post(f"/workspaces/{ws}/unlock")
+    assert api.operator.until(task, "failed")["reason"] == "plan_stale"
+    assert applies(terraform_dir) == before
+    assert api.viewer.get(f"/workspaces/{ws}")["state_serial"] == 5
+
+
+def test_an_apply_without_a_plan_plans_and_does_not_ask(api: Served) -> None:
+    ws = api.admin.workspace(MAIN, terraform_version=PLAIN)
+    done = api.operator.until(api.operator.task(ws, "apply"), "succeeded")
+    assert (done["outcome"], done["confirmation"]["by"]) == ("applied", "auto-apply")
+
+
+# Resolving
+
+
+def test_resolve_task_200(api: Served) -> None:
+    ws, task = lost(api)
+    assert api.operator.get(f"/tasks/{task}")["wait"]["code"] == "needs_resolution"
+    body = {"comment": "nothing was made", "unlock": True}
+    done = api.admin.post(f"/tasks/{task}/resolve", json=body)
+    assert (done["status"], done["reason"]) == ("failed", "server_restarted")
+    assert "admin" in done["detail"]
+    assert "nothing was made" in done["detail"]
+    assert api.viewer.get(f"/workspaces/{ws}")["lock"] is None
+    entry = api.admin.get("/audit", params={"subject": f"task-{task}"})["items"][0]
+    assert (entry["verb"], entry["facts"]["unlock"]) == ("task.resolve", True)
+
+
+def test_resolve_task_200_leaves_the_workspace_locked_unless_told_otherwise(api: Served) -> None:
+    ws, task = lost(api)
+    assert api.admin.post(f"/tasks/{task}/resolve")["status"] == "failed"
+    lock = api.viewer.get(f"/workspaces/{ws}")["lock"]
+    assert (lock["kind"], lock["owner"]) == ("task", str(task))
+    api.admin.post(f"/workspaces/{ws}/unlock", json={"force": True})
+
+
+def test_resolve_task_409_illegal_transition(api: Served) -> None:
+    _, task = planned(api)
+    assert api.admin.post(f"/tasks/{task}/resolve", 409, code="illegal_transition")["allowed"] == ["lost"]
+    api.operator.post(f"/tasks/{task}/discard")
+
+
+def test_resolve_task_409_already_final(api: Served) -> None:
+    api.admin.post(f"/tasks/{cancelled(api)}/resolve", 409, code="already_final")
+
+
+# What goes wrong
+
+
+def test_a_terraform_version_that_is_nowhere_fails_the_task_and_says_where_was_looked(api: Served) -> None:
+    ws = api.admin.workspace(MAIN, terraform_version="0.0.7")
+    done = api.operator.until(api.operator.task(ws, "plan"), "failed")
+    assert done["reason"] == "terraform_not_found"
+    assert "0.0.7" in done["detail"]
+    assert PLAIN in done["detail"]
+    assert b"0.0.7" in api.viewer.log(done["id"])
+
+
+def test_a_configuration_that_terraform_refuses_fails_the_task_and_its_log_says_why(api: Served) -> None:
+    ws = api.admin.workspace({"main.tf": 'resource "terraform_data" "a" { nonsense = 1 }'}, terraform_version=REAL)
+    task = api.operator.task(ws, "plan_and_apply")
+    done = api.operator.until(task, "failed")
+    assert (done["phase"], done["reason"], done["exit_code"]) == ("plan", "plan_failed", 1)
+    assert b"Unsupported argument" in api.viewer.log(task)
+    assert api.viewer.get(f"/workspaces/{ws}")["lock"] is None
