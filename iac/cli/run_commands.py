@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from iac.cli.client import ApiError
+from iac.cli.client import Unreachable
 from iac.cli.interrupts import Interrupts
 from iac.cli.packing import pack
 from iac.cli.sanitising import one_line
@@ -202,12 +202,15 @@ def _watch(session: Session, task: TaskView, wish: _Wish, interrupts: Interrupts
     try:
         task = watcher.until_rest()
         while task.status == "planned":
-            _decide(session, watcher, task, wish)
+            _decide(watcher, task, wish)
             task = watcher.until_rest()
     except Left as left:
         if session.terminal.json:
             session.terminal.document(session.client.task(task.id))
         return left.exit_code
+    except Unreachable:
+        session.terminal.note(f"Task {task.id} goes on without us: iac task logs {task.id} -f", "yellow")
+        raise
     if session.terminal.json:
         session.terminal.document(task)
     code = exit_code(task, wish.detailed_exitcode, shown_only=wish.plan_only)
@@ -217,17 +220,12 @@ def _watch(session: Session, task: TaskView, wish: _Wish, interrupts: Interrupts
     return INTERRUPTED if watcher.cancelled and code == 1 else code
 
 
-def _decide(session: Session, watcher: Watcher, task: TaskView, wish: _Wish) -> None:
+def _decide(watcher: Watcher, task: TaskView, wish: _Wish) -> None:
     """Confirms or discards, as the user or the wish says."""
     if wish.auto_approve or (wish.asks and watcher.ask(task)):
         watcher.confirm(task)
     elif not watcher.cancelled:
-        try:
-            session.client.discard_task(task.id, "shown only" if wish.plan_only else "not confirmed")
-        except ApiError as error:
-            if error.code not in ("already_final", "illegal_transition"):
-                raise
-            session.terminal.note(error.message, "yellow")
+        watcher.discard(task, "shown only" if wish.plan_only else "not confirmed")
 
 
 def exit_code(task: TaskView, detailed: bool, *, shown_only: bool = False) -> int:

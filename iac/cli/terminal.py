@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -75,7 +74,7 @@ class Terminal:
     def error(self, text: str) -> None:
         self.out.flush()
         lines = text.split("\n")
-        self._err.print(Text("Error: ", "bold red").append(one_line(lines[0]), "default"), soft_wrap=True)
+        self._err.print(Text.assemble(("Error: ", "bold red"), one_line(lines[0])), soft_wrap=True)
         for line in lines[1:]:
             self._err.print(Text(one_line(line)), soft_wrap=True)
 
@@ -90,9 +89,9 @@ class Terminal:
             self._plain([[header.upper() for header in headers], *cells])
 
     def _pretty(self, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for header in headers:
-            table.add_column(header, overflow="fold")
+            table.add_column(header, no_wrap=header != headers[-1])
         for row in cells:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
         self._out.print(table)
@@ -108,7 +107,7 @@ class Terminal:
         shown = {name: one_line(value) for name, value in facts.items() if value not in (None, "", (), {})}
         width = max(map(len, shown), default=0)
         for name, value in shown.items():
-            line = Text(f"{name}:".ljust(width + 2), "bold").append(value, STYLES.get(value, "default"))
+            line = Text.assemble((f"{name}:".ljust(width + 2), "bold"), (value, STYLES.get(value, "")))
             self._out.print(line, soft_wrap=True)
 
     def spinner(self, text: str) -> Status | None:

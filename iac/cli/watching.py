@@ -18,8 +18,12 @@ from iac.domain.bodies import TaskView
 
 WAITING = ("pending", "queued")
 WORKING = ("assigned", "running", "cancelling")
+DECIDED = ("already_final", "illegal_transition")
+"""What a decision is answered with that comes too late."""
 PATIENCE = 300.0
 """Seconds without the server after which watching is given up; the task itself goes on."""
+DECIDE_WITHIN = 30.0
+"""Seconds for which a decision is sent again while the server cannot be reached."""
 FIRST_LOOK, LAST_LOOK = 0.05, 1.0
 QUIET = 0.2
 """Looks closer together than this are the first ones: a wait that is over at once is not worth a word."""
@@ -88,9 +92,18 @@ class Watcher:
         """Confirms the plan that was shown, and no other one; somebody else may have decided before."""
         digest = task.plan.digest if task.plan is not None else None
         try:
-            self.client.confirm_task(task.id, plan_digest=digest)
+            self.client.confirm_task(task.id, plan_digest=digest, patience=DECIDE_WITHIN)
         except ApiError as error:
-            if error.code not in ("already_final", "illegal_transition"):
+            if error.code not in DECIDED:
+                raise
+            self.terminal.note(error.message, "yellow")
+
+    def discard(self, task: TaskView, why: str) -> None:
+        """Throws the plan away, unless somebody else decided before."""
+        try:
+            self.client.discard_task(task.id, why, patience=DECIDE_WITHIN)
+        except ApiError as error:
+            if error.code not in DECIDED:
                 raise
             self.terminal.note(error.message, "yellow")
 
@@ -218,12 +231,14 @@ class Watcher:
 
     def _cancel(self, *, force: bool) -> None:
         try:
-            self.client.cancel_task(self.task_id, force=force)
+            task = self.client.cancel_task(self.task_id, force=force, patience=DECIDE_WITHIN)
         except ApiError as error:
             if error.code != "already_final":
                 raise
             self.terminal.note(error.message)
             return
         self.cancelled = True
+        if task.status == "cancelled":
+            return
         how = "is being stopped by force" if force else "was asked to stop and finishes what it is doing"
         self.terminal.note(f"Task {self.task_id} {how}: iac task logs {self.task_id} -f", "yellow")

@@ -137,8 +137,8 @@ class TerraformExecutor:
         except Exception:  # the bulkhead: a bug in a task ends that task only
             log.exception("executor bug")
             run.failure = StepFailed("executor_error", "A fault of the platform; its log has the details.")
-        except trio.Cancelled:
-            # Noted here and not further out: a nursery in between makes a group of it.
+        except (trio.Cancelled, BaseExceptionGroup):
+            # A step that has a nursery of its own makes a group of it; what is no cancellation was caught above.
             run.cancelled = True
             run.say("the task was cancelled")
             raise

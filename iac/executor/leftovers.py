@@ -21,7 +21,7 @@ import time
 from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ KILL_WITHIN = 5.0
 """Seconds that kill_leftovers goes on while new processes keep appearing or killed ones have not died yet."""
 ROUND = 0.05
 """Seconds between two scans at most; a death ends the wait earlier."""
+PIECE = 64 * 1024
 
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -148,11 +149,18 @@ def _pin(pid: int) -> int | None:
 
 
 def _marked(pid: int, marker: bytes) -> Leftover | None:
-    # The start time first: if the pid changes hands before the environment is read, the pair fits nobody and is not hit.
+    if not _has(pid, marker):
+        return None
+    # Once more, after the start time: if the pid changes hands in between, the pair fits nobody and is not hit.
     stat = _stat(pid)
-    if stat is None or marker not in (_read(pid, "environ") or b"").split(b"\0"):
+    if stat is None or not _has(pid, marker):
         return None
     return Leftover(pid, stat.start_time, stat.command)
+
+
+def _has(pid: int, marker: bytes) -> bool:
+    environment = _read(pid, "environ") or b""
+    return marker in environment and marker in environment.split(b"\0")
 
 
 def _pids() -> list[int]:
@@ -173,8 +181,13 @@ def _stat(pid: int) -> _Stat | None:
 
 
 def _read(pid: int, name: str) -> bytes | None:
+    # Not with pathlib: a scan reads a file of every process on the machine, and the difference is a factor of ten.
     try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
+        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return b"".join(iter(partial(os.read, fd, PIECE), b""))
+        finally:
+            os.close(fd)
     except OSError as error:
         if error.errno in _OURS:
             raise

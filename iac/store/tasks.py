@@ -102,10 +102,10 @@ async def next_fence(c: Connection) -> int:
 
 
 async def _held(c: Connection, task_id: int) -> Task:
-    workspace_id = await c.value("SELECT workspace_id FROM task WHERE id = :id", id=task_id)
-    if workspace_id is None:
-        raise NotFound(f"There is no task {task_id}.")
-    await c.run("SELECT 1 FROM workspace WHERE id = :id FOR NO KEY UPDATE", id=workspace_id)
+    await c.run(
+        "SELECT 1 FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE",
+        id=task_id,
+    )
     row = await c.first(f"SELECT {COLUMNS} {FROM} WHERE t.id = :id FOR UPDATE OF t", id=task_id)
     if row is None:
         raise NotFound(f"There is no task {task_id}.")

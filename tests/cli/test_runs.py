@@ -127,6 +127,7 @@ async def test_what_it_waits_for_is_told(iac: CommandLine, tmp_path: Path, datab
 
 async def test_on_a_terminal_it_asks_before_it_applies(iac: CommandLine, tmp_path: Path, database_url: str) -> None:
     async with faked(tmp_path, database_url, {}) as server:
+        await server.call("PATCH", "/api/v1/workspaces/w", json={"auto_apply": True})
 
         def agree(shown: OnTerminal) -> None:
             assert "+ terraform_data.a" in shown.until("Apply to w: 1 to add, 0 to change, 0 to destroy? [y/N]")

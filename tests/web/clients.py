@@ -28,6 +28,8 @@ REAL = ">= 1.5, < 9"
 """The real Terraform of this machine; the fake ones are of version 9.9."""
 PLAIN, STUCK_PLAN, STUCK_APPLY = "9.9.1", "9.9.2", "9.9.3"
 """Versions of the fake Terraform: one does what it is told, one plans for ever, one applies for ever."""
+BEGUN = "it has begun, and would hear a signal"
+"""What the latter two say when they are stuck."""
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -117,6 +119,17 @@ class Client:
                 task: dict[str, Any] = self.get(f"/tasks/{task_id}")
                 return task
         raise AssertionError(f"never {statuses}: {self.get(f'/tasks/{task_id}')}\n{self.log(task_id).decode()}")
+
+    def until_stuck(self, task_id: int) -> None:
+        """Returns when the fake Terraform of this task says that it has begun."""
+        stream = self.events(task_id)
+        seen = b""
+        for event in stream:
+            seen += event.bytes if event.name == "log" else b""
+            if BEGUN.encode() in seen:
+                stream.close()
+                return
+        raise AssertionError(seen)
 
     def waiting(self, task_id: int, code: str) -> dict[str, Any]:
         """The task, once it says that it waits for this; why one waits is told by no event."""

@@ -10,14 +10,15 @@ import pytest
 from iac.settings import TerraformSettings
 from tests.fakes.fake_terraform import install
 from tests.harness.postgres import fresh_database
-from tests.web.clients import PLAIN, STUCK_APPLY, STUCK_PLAN, Served, served
+from tests.web.clients import BEGUN, PLAIN, STUCK_APPLY, STUCK_PLAN, Served, served
 
 
 @pytest.fixture(scope="session")
 def terraform_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fake Terraforms by version, for tests of what happens around one; the real one is on PATH."""
     directory = tmp_path_factory.mktemp("terraform")
-    manners = {PLAIN: {}, STUCK_PLAN: {"plan": {"sleep": "forever"}}, STUCK_APPLY: {"apply": {"sleep": "forever"}}}
+    stuck = {"lines": [BEGUN], "sleep": "forever"}
+    manners = {PLAIN: {}, STUCK_PLAN: {"plan": stuck}, STUCK_APPLY: {"apply": stuck}}
     for version, commands in manners.items():
         scenario = {"version": version, "commands": commands, "ledger": str(directory / f"{version}.jsonl")}
         install(directory / version, scenario)

@@ -254,8 +254,7 @@ def test_list_tasks_200_pages_give_each_task_once_newest_first(api: Served) -> N
         assert [item["id"] for page in pages for item in page["items"]] == made[::-1]
         assert all(page["counts"] == {"queued": 120} for page in pages)
     # Sparing everybody else in this session a hundred waiting tasks.
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda task: api.operator.post(f"/tasks/{task}/cancel"), made))
+    api.sql("UPDATE task SET status = 'cancelled' WHERE id = ANY($1)", made)
 
 
 def test_list_workspace_tasks_200(api: Served) -> None:
@@ -411,7 +410,8 @@ def test_cancel_task_200_while_it_waits_for_a_confirmation(api: Served) -> None:
 
 def test_cancel_task_200_while_it_plans(api: Served) -> None:
     task = api.operator.task(api.admin.workspace(MAIN, terraform_version=STUCK_PLAN), "plan")
-    api.operator.until(task, "running")
+    api.operator.until_stuck(task)
+    assert api.viewer.get(f"/tasks/{task}")["status"] == "running"
     asked = api.operator.post(f"/tasks/{task}/cancel")
     assert asked["status"] in ("cancelling", "cancelled")
     done = api.operator.until(task, "cancelled")
@@ -419,12 +419,31 @@ def test_cancel_task_200_while_it_plans(api: Served) -> None:
     assert (done["reason"], done["exit_code"]) == ("user", 1)
 
 
+def test_cancel_task_200_again_with_force_is_one_cancellation_that_hurries(api: Served) -> None:
+    task = api.operator.task(api.admin.workspace(MAIN, terraform_version=STUCK_PLAN), "plan")
+    api.operator.until_stuck(task)
+    asked = [api.operator.post(f"/tasks/{task}/cancel")]
+    if asked[0]["status"] == "cancelling":  # else it was quicker than we are
+        again = api.admin.send("POST", f"/tasks/{task}/cancel", json={"force": True})
+        assert again.status_code == 200 or again.json()["error"]["code"] == "already_final"
+    done = api.operator.until(task, "cancelled")
+    assert (done["cancel"]["id"], done["cancel"]["by"]) == (asked[0]["cancel"]["id"], "operator")
+
+
+def test_cancel_task_200_before_terraform_has_begun(api: Served) -> None:
+    for _ in range(5):
+        ws = api.admin.workspace(MAIN, terraform_version=PLAIN)
+        task = api.operator.task(ws, "plan_and_apply")
+        api.operator.post(f"/tasks/{task}/cancel")
+        done = api.operator.until(task, "cancelled")
+        assert (done["reason"], done["outcome"]) == ("user", None)
+        assert api.viewer.get(f"/workspaces/{ws}")["lock"] is None
+
+
 def test_cancel_task_200_while_it_applies_keeps_what_was_done(api: Served) -> None:
     ws = api.admin.workspace(MAIN, terraform_version=STUCK_APPLY)
     task = api.operator.task(ws, "plan_and_apply", auto_apply=True)
-    for event in api.operator.events(task):
-        if event.name == "status" and event.data["phase"] == "apply" and event.data["stage"] == "applying":
-            break
+    api.operator.until_stuck(task)
     api.operator.post(f"/tasks/{task}/cancel")
     done = api.operator.until(task, "cancelled")
     assert (done["phase"], done["reason"]) == ("apply", "user")
