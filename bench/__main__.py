@@ -19,6 +19,7 @@ from bench.server import Server, running_server
 
 RESULTS = Path(__file__).parent / "results.json"
 MANY = 1000
+PAIRS, QUICK_PAIRS = 10, 3
 Measure = Callable[[Server, Path, tuple[str, ...], bool], list[Row]]
 
 
@@ -33,7 +34,7 @@ def _phase(
     measure: Callable[[Server, Bare, str], phases.Pair],
 ) -> list[Row]:
     bare = Bare(directory / "bare", argv, configuration(resources))
-    return phases.rows(server, bare, 3 if quick else 10, what=what, resources=resources, measure=measure)
+    return phases.rows(server, bare, QUICK_PAIRS if quick else PAIRS, what=what, resources=resources, measure=measure)
 
 
 def _api(server: Server, _directory: Path, _argv: tuple[str, ...], quick: bool) -> list[Row]:

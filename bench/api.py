@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 import msgspec
-from iac.domain.bodies import ConfigurationView, TaskView, WorkspaceView
 
 from bench.bare import configuration
 from bench.load import Seen
-from bench.phases import WORKSPACES
+from bench.phases import new_workspace
 from bench.rows import Row, at_least, at_most, noted
 from bench.server import Server
+from iac.domain.bodies import TaskCreate, WorkspaceCreate
 
 CONNECTIONS = 16
 IN_THE_LIST = 100
@@ -21,16 +21,17 @@ IN_THE_LIST = 100
 
 def rows(server: Server, *, seconds: float) -> list[Row]:
     """Lists of a hundred workspaces, and single tasks."""
-    for number in range(IN_THE_LIST):
-        server.call("POST", WORKSPACES, WorkspaceView, {"name": f"api-{number:03}"})
-    files = {"files": {"main.tf": configuration(1)}}
-    server.call("PUT", f"{WORKSPACES}/api-000/configuration", ConfigurationView, files)
-    task = server.call("POST", f"{WORKSPACES}/api-000/tasks", TaskView, {"action": "plan"})
+    new_workspace(server, "api-000", configuration(1))
+    for number in range(1, IN_THE_LIST):
+        server.client.create_workspace(WorkspaceCreate(name=f"api-{number:03}"))
+    task = server.client.create_task("api-000", TaskCreate(action="plan"))
+    for _ in server.client.follow_log(task.id):
+        pass
     server.wait_until_idle()
     found = []
     for name, path in (
         ("API, one task", f"/api/v1/tasks/{task.id}"),
-        (f"API, list of {IN_THE_LIST} workspaces", f"{WORKSPACES}?limit={IN_THE_LIST}&search=api-"),
+        (f"API, list of {IN_THE_LIST} workspaces", f"/api/v1/workspaces?limit={IN_THE_LIST}&search=api-"),
     ):
         seen = _under_load(server, path, seconds)
         found += [

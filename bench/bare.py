@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from iac.executor import terraform
-from iac.executor.binaries import Binaries, BinarySettings, Binary
+from iac.executor.binaries import Binaries, Binary, BinarySettings
 from iac.executor.terraform import machine_environment
 from iac.executor.workdir import Workdir
 
@@ -83,7 +83,13 @@ class Bare:
             began = time.perf_counter()
             for command in commands:
                 done = subprocess.run(
-                    [*self.argv, *command], cwd=place.cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                    [*self.argv, *command],
+                    check=False,
+                    cwd=place.cwd,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
                 )
                 if done.returncode not in (0, 2):
                     raise RuntimeError(f"terraform {command[0]} failed:\n{place.raw_log.read_text()[-2000:]}")

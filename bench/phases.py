@@ -12,33 +12,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from iac.domain.bodies import ConfigurationView, TaskView, WorkspaceView
-
-from bench.bare import Bare, configuration
+from bench.bare import Bare
 from bench.rows import Row, at_most, noted
 from bench.server import Server
-
-WORKSPACES = "/api/v1/workspaces"
+from iac.domain.archives import File, write_archive
+from iac.domain.bodies import TaskCreate, TaskView, WorkspaceCreate
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The same work, once by each; seconds. `seen` is what the one who asked waited for."""
+    """The same work, once by each; seconds. `seen` is what the one who asked for it waited."""
 
     bare: float
     platform: float
-    seen: float
+    seen: float | None = None
 
 
 def plan_pair(server: Server, bare: Bare, name: str) -> Pair:
     """A `plan` task from `created_at` to `finished_at`, against init + plan + show."""
     alone = bare.plan()
-    _workspace(server, name, bare.main)
-    began = time.perf_counter()
-    task = _created(server, name, "plan", auto_apply=False)
-    _follow(server, task.id)
-    seen = time.perf_counter() - began
-    done = _succeeded(server, task.id)
+    new_workspace(server, name, bare.main)
+    done, seen = _done(server, name, TaskCreate(action="plan"))
     return Pair(alone, _seconds(done.created_at, done.finished_at), seen)
 
 
@@ -48,12 +42,9 @@ def apply_pair(server: Server, bare: Bare, name: str) -> Pair:
     Both begin with the plan made, a directory without anything, and an empty state.
     """
     alone = bare.apply()
-    _workspace(server, name, bare.main)
-    task = _created(server, name, "plan_and_apply", auto_apply=True)
-    _follow(server, task.id)
-    done = _succeeded(server, task.id)
-    spent = _seconds(done.queued_at, done.finished_at)
-    return Pair(alone, spent, spent)
+    new_workspace(server, name, bare.main)
+    done, _ = _done(server, name, TaskCreate(action="plan_and_apply", auto_apply=True))
+    return Pair(alone, _seconds(done.queued_at, done.finished_at))
 
 
 def rows(
@@ -73,41 +64,34 @@ def _told(pairs: list[Pair], name: str, *, single: bool) -> list[Row]:
     ratio = median(pair.platform / pair.bare for pair in pairs)
     over = median(pair.platform - pair.bare for pair in pairs) * 1000
     told = [
-        at_most(1.5 if single else 1.15, f"{name}: platform ÷ Terraform alone", ratio, "×"),
+        at_most(1.5 if single else 1.15, f"{name}: platform ÷ Terraform alone", ratio, "x"),
         at_most(150, f"{name}: overhead", over, "ms") if single else noted(f"{name}: overhead", over, "ms"),
         noted(f"{name}: Terraform alone", median(pair.bare for pair in pairs), "s"),
         noted(f"{name}: platform", median(pair.platform for pair in pairs), "s"),
     ]
-    if any(pair.seen != pair.platform for pair in pairs):
-        told.append(noted(f"{name}: from request to the end of the live log", median(p.seen for p in pairs), "s"))
+    if seen := [pair.seen for pair in pairs if pair.seen is not None]:
+        told.append(noted(f"{name}: platform, from request to the end of the live log", median(seen), "s"))
     return told
 
 
-def _workspace(server: Server, name: str, main: str) -> None:
-    server.call("POST", WORKSPACES, WorkspaceView, {"name": name})
-    server.call("PUT", f"{WORKSPACES}/{name}/configuration", ConfigurationView, {"files": {"main.tf": main}})
+def new_workspace(server: Server, name: str, main: str) -> None:
+    """A workspace with this configuration."""
+    server.client.create_workspace(WorkspaceCreate(name=name))
+    archive = write_archive({"main.tf": File(main.encode(), executable=False)})
+    server.client.upload_configuration(name, archive)
 
 
-def _created(server: Server, workspace: str, action: str, *, auto_apply: bool) -> TaskView:
-    asked = {"action": action, "auto_apply": auto_apply}
-    return server.call("POST", f"{WORKSPACES}/{workspace}/tasks", TaskView, asked)
-
-
-def _follow(server: Server, task_id: int) -> None:
-    """Until the live log ends."""
-    with server.client.stream("GET", f"/api/v1/tasks/{task_id}/logs/stream") as response:
-        response.raise_for_status()
-        for line in response.iter_lines():
-            if line == "event: end":
-                return
-    raise RuntimeError(f"The log stream of task {task_id} broke off.")
-
-
-def _succeeded(server: Server, task_id: int) -> TaskView:
-    task = server.call("GET", f"/api/v1/tasks/{task_id}", TaskView)
+def _done(server: Server, workspace: str, asked: TaskCreate) -> tuple[TaskView, float]:
+    """The task after its live log has ended, and the seconds until then. Raises RuntimeError unless it succeeded."""
+    began = time.perf_counter()
+    created = server.client.create_task(workspace, asked)
+    for _ in server.client.follow_log(created.id):
+        pass
+    seen = time.perf_counter() - began
+    task = server.client.task(created.id)
     if task.status != "succeeded":
-        raise RuntimeError(f"Task {task_id} is {task.status}: {task.reason} {task.detail}")
-    return task
+        raise RuntimeError(f"Task {task.id} is {task.status}: {task.reason} {task.detail}")
+    return task, seen
 
 
 def _seconds(since: datetime | None, until: datetime | None) -> float:

@@ -13,15 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
-import msgspec
+
+from iac.cli.client import ApiClient
 
 READY_WITHIN = 60.0
 STOP_WITHIN = 30.0
 LOOK_EVERY = 0.02
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +29,8 @@ class Server:
 
     url: str
     token: str
-    client: httpx.Client
+    client: ApiClient
     data_dir: Path
-
-    def call(self, method: str, path: str, answer: type[T], body: object = None) -> T:
-        """The decoded answer. Raises httpx.HTTPStatusError."""
-        content = None if body is None else msgspec.json.encode(body)
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        response = self.client.request(method, path, content=content, headers=headers)
-        response.raise_for_status()
-        return msgspec.json.decode(response.content, type=answer)
 
     def wait_until_idle(self) -> None:
         """Until the last task's directory is gone: cleaning up must not slow down what is measured next."""
@@ -65,8 +56,8 @@ def running_server(directory: Path) -> Iterator[Server]:
         process = subprocess.Popen([sys.executable, "-m", "iac.server"], env=env, stdout=output, stderr=output)
     url = f"http://127.0.0.1:{port}"
     try:
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=120) as client:
-            _wait_until_ready(client, process, log)
+        with ApiClient(url, token) as client:
+            _wait_until_ready(url, process, log)
             yield Server(url, token, client, directory / "server")
     finally:
         process.send_signal(signal.SIGTERM)
@@ -83,11 +74,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + READY_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if client.get("/readyz").is_success:
+            if httpx.get(f"{url}/readyz").is_success:
                 return
         except httpx.TransportError:
             pass

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.text import Text
 
 from iac.cli.client import ApiClient, End, LogBytes
+from iac.cli.headings import Headings
 from iac.cli.sanitising import Sanitiser
-from iac.domain.bodies import ChangeView
 
-MARKER = "── iac: stage "
-VERBS: Mapping[str, tuple[str, str]] = {
-    "create": ("+", "green"),
-    "delete": ("-", "red"),
-    "update": ("~", "yellow"),
-    "read": ("·", "dim"),
-}
+PATIENCE = 10.0
+"""Seconds without the server, which is on the same machine, after which something is wrong."""
 
 
 @dataclass(slots=True)
 class Screen:
-    """One console; a log line that is not complete yet is held back."""
+    """One console."""
 
     console: Console = field(default_factory=lambda: Console(highlight=False, markup=False, emoji=False))
-    _rest: str = ""
 
     def title(self, text: str, rest: str = "") -> None:
         self._print(Text("\n").append(text, "bold").append(f"  {rest}" if rest else "", "dim"))
 
     def act(self, number: int, name: str, what: str) -> None:
-        self._print(Text("\n").append(f" {number} ", "bold reverse").append(f" {name}", "bold").append(f"  {what}", "dim"))
+        self._print(
+            Text("\n").append(f" {number} ", "bold reverse").append(f" {name}", "bold").append(f"  {what}", "dim")
+        )
 
     def done(self, text: str) -> None:
         self._print(Text("  ").append("✓ ", "green").append(text))
@@ -53,29 +49,39 @@ class Screen:
         for name, value in pairs:
             self._print(Text("  ").append(f"{name:<{width}}  ", "dim").append(value))
 
-    def changes(self, changes: Sequence[ChangeView]) -> None:
-        for change in changes:
-            sign, style = VERBS.get(change.action, ("±", "yellow"))
-            self._print(Text("  ").append(f"{sign} {change.address}", style))
-
     def follow(self, client: ApiClient, task_id: int, offset: int = 0) -> tuple[End, bytes]:
-        """Shows a task's log while it is written; how it ended, and the bytes that were shown."""
-        sanitiser, seen = Sanitiser(colours=self.console.is_terminal), bytearray()
-        for event in client.follow_log(task_id, offset, patience=10.0):
+        """Shows a task's log from `offset` while it is written; how it came to rest, and what was shown."""
+        log, seen = _Log(Sanitiser(colours=self.console.is_terminal)), bytearray()
+        for event in client.follow_log(task_id, offset, patience=PATIENCE):
             if isinstance(event, LogBytes):
                 seen += event.data
-                self._lines(sanitiser.feed(event.data))
+                self._log_lines(log.feed(event.data))
             elif isinstance(event, End):
-                self._lines(sanitiser.finish() + "\n" * bool(self._rest))
+                self._log_lines(log.finish())
                 return event, bytes(seen)
-        raise RuntimeError("a log ends with End")  # follow_log promises it
+        raise RuntimeError("follow_log ends with an End")
 
-    def _lines(self, text: str) -> None:
-        *lines, self._rest = (self._rest + text).split("\n")
+    def _log_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
-            # The marks between the stages are for programs.
-            if MARKER not in line:
-                self._print(Text("  │ ", "dim").append_text(Text.from_ansi(line)))
+            self._print(Text().append("  │ ", "dim").append_text(Text.from_ansi(line)))
 
     def _print(self, text: Text) -> None:
         self.console.print(text, soft_wrap=True)
+
+
+@dataclass(slots=True)
+class _Log:
+    """Bytes of a log become lines that are safe to show; one that is not complete yet is held back."""
+
+    sanitiser: Sanitiser
+    headings: Headings = field(default_factory=Headings)
+    rest: str = ""
+
+    def feed(self, data: bytes) -> list[str]:
+        *lines, self.rest = (self.rest + self.sanitiser.feed(self.headings.feed(data))).split("\n")
+        return lines
+
+    def finish(self) -> list[str]:
+        text = self.rest + self.sanitiser.feed(self.headings.finish()) + self.sanitiser.finish()
+        self.rest = ""
+        return text.splitlines()

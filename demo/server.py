@@ -98,11 +98,15 @@ def running_server(place: Place, env: Mapping[str, str]) -> Iterator[Server]:
         yield Server(url, process)
     finally:
         _stop(process)
+        if process.returncode != IN_USE:
+            place.pid_file.unlink(missing_ok=True)
 
 
 def _environment(place: Place, env: Mapping[str, str], port: int) -> dict[str, str]:
     """The user's environment without settings of another server; those about Terraform may stay."""
-    kept = {name: value for name, value in env.items() if not name.startswith("IAC_") or name.startswith("IAC_TERRAFORM_")}
+    kept = {
+        name: value for name, value in env.items() if not name.startswith("IAC_") or name.startswith("IAC_TERRAFORM_")
+    }
     return {
         **kept,
         "IAC_BIND": f"127.0.0.1:{port}",
@@ -139,7 +143,9 @@ def _did_not_start(code: int, place: Place) -> DemoFailed:
     with suppress(OSError):
         pid = place.pid_file.read_text().strip()
         return DemoFailed(f"The server of an earlier demo still runs. Stop it with `kill {pid}`, then try again.")
-    return DemoFailed(f"Another server uses {place.root.absolute()}. Stop it, or set IAC_DEMO_DIR to another directory.")
+    return DemoFailed(
+        f"Another server uses {place.root.absolute()}. Stop it, or set IAC_DEMO_DIR to another directory."
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

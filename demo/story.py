@@ -13,13 +13,17 @@ import msgspec
 
 from demo.screen import Screen
 from demo.server import ROOT, DemoFailed
-from iac.cli.client import ApiClient, ApiError
+from iac.actors.recovery import CUT_OFF
+from iac.cli.client import ApiClient, ApiError, End
 from iac.cli.packing import pack
+from iac.cli.summaries import counts
 from iac.domain import bodies
 from iac.domain.records import Action
 
 WORKSPACE = "bakery"
 EXAMPLE = ROOT / "examples" / "bakery"
+COLLECTED_WITHIN = 30.0
+LOOK_EVERY = 0.2
 OPEN = "pending,queued,assigned,running,cancelling,planned,lost"
 
 
@@ -29,13 +33,14 @@ class Story:
 
     client: ApiClient
     screen: Screen
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    log_bytes: int = 0
     times: dict[str, float] = field(default_factory=dict)
 
     def play(self) -> None:
         """All of it. Raises DemoFailed, ApiError, Unreachable."""
         self._prepare()
-        task = self._plan()
-        self._apply(task)
+        self._apply(*self._plan())
         self._outputs()
         self._destroy()
 
@@ -49,9 +54,9 @@ class Story:
                 client.create_workspace(bodies.WorkspaceCreate(name=WORKSPACE, description=about))
             packed = pack(EXAMPLE)
             client.upload_configuration(WORKSPACE, packed.archive, "from the demo")
-            screen.done(f"workspace {WORKSPACE}: {len(packed.files)} files from {_shown(EXAMPLE)}")
+            screen.done(f"workspace {WORKSPACE}: {len(packed.files)} files from {_short(EXAMPLE)}")
             self._set("name", "Morgenrot", sensitive=False)
-            self._set("supplier_password", secrets.token_urlsafe(18), sensitive=True)
+            self._set("supplier_password", self.secret, sensitive=True)
 
     def _set(self, key: str, value: str, *, sensitive: bool) -> None:
         known = {variable.key: variable.id for variable in self.client.variables(WORKSPACE)}
@@ -62,26 +67,25 @@ class Story:
             self.client.create_variable(WORKSPACE, body)
         self.screen.done(f"variable {key} = {'(sensitive: can be set, never read)' if sensitive else value}")
 
-    def _plan(self) -> bodies.TaskView:
+    def _plan(self) -> tuple[bodies.TaskView, int]:
+        """The planned task, and where its log ends."""
         self.screen.act(1, "Plan", "what would change; nothing is touched")
         with self._timed("plan"):
             task = self._created("plan_and_apply", "the bakery opens")
-            self._followed(task, "planned")
-            planned = self.client.task(task.id)
-        self.screen.note("")
-        self.screen.changes(self.client.changes(task.id))
-        if planned.plan is None or not planned.plan.has_changes:
-            raise DemoFailed("The plan changes nothing, although the bakery should not exist yet.")
-        self.screen.done(f"task {task.id} waits: {planned.wait.message if planned.wait else planned.status}")
-        return planned
+            end = self._followed(task, "planned")
+        planned = self.client.task(task.id)
+        if planned.plan is not None:
+            self.screen.done(f"task {task.id} is planned: {counts(planned.plan.summary)}")
+        if planned.wait is not None:
+            self.screen.note(f"  {planned.wait.message}")
+        return planned, end.offset
 
-    def _apply(self, task: bodies.TaskView) -> None:
-        self.screen.act(2, "Apply", "exactly this plan, confirmed by a human (you, this time)")
-        seen = sum(len(piece) for piece in self.client.whole_log(task.id))
+    def _apply(self, task: bodies.TaskView, offset: int) -> None:
+        self.screen.act(2, "Apply", "exactly this plan, now that it is confirmed")
         with self._timed("apply"):
             digest = task.plan.digest if task.plan is not None else None
             self.client.confirm_task(task.id, plan_digest=digest, comment="smells good")
-            self._followed(task, "succeeded", offset=seen)
+            self._followed(task, "succeeded", offset)
         state = self.client.state(WORKSPACE)
         self.screen.done(f"state {state.serial} is stored: {state.resource_count} resources")
 
@@ -98,6 +102,7 @@ class Story:
         with self._timed("destroy"):
             self._emptied("closing time")
         self.screen.done("nothing is left but the history")
+        self.screen.done(f"the supplier's password is nowhere in these {self.log_bytes:,} bytes of log")
 
     def _tidy_up(self) -> None:
         """What a demo that was interrupted may have left: tasks, a lock, resources."""
@@ -112,10 +117,14 @@ class Story:
 
     def _end(self, task: bodies.TaskView) -> None:
         if task.status == "lost":
+            # Its Terraform may still run; the server collects what it leaves, and says so.
+            deadline = time.monotonic() + COLLECTED_WITHIN
+            while self.client.task(task.id).detail == CUT_OFF and time.monotonic() < deadline:
+                self.client.pause(LOOK_EVERY)
             self.client.resolve_task(task.id, comment="an earlier demo was interrupted", unlock=True)
             return
         self.client.cancel_task(task.id)
-        self.screen.follow(self.client, task.id)
+        self._shown(task, 0)
 
     def _emptied(self, message: str) -> None:
         task = self._created("destroy", message, auto_apply=True)
@@ -135,11 +144,19 @@ class Story:
         asked = bodies.TaskCreate(action=action, message=message, auto_apply=auto_apply)
         return self.client.create_task(WORKSPACE, asked)
 
-    def _followed(self, task: bodies.TaskView, wanted: str, offset: int = 0) -> None:
-        end, _ = self.screen.follow(self.client, task.id, offset)
+    def _shown(self, task: bodies.TaskView, offset: int) -> End:
+        end, seen = self.screen.follow(self.client, task.id, offset)
+        self.log_bytes += len(seen)
+        if self.secret.encode() in seen:
+            raise DemoFailed(f"The sensitive value is in the log of task {task.id}.")
+        return end
+
+    def _followed(self, task: bodies.TaskView, wanted: str, offset: int = 0) -> End:
+        end = self._shown(task, offset)
         if end.status != wanted:
             now = self.client.task(task.id)
             raise DemoFailed(f"Task {task.id} is {end.status}, not {wanted}: {now.reason} {now.detail or ''}")
+        return end
 
     @contextmanager
     def _timed(self, act: str) -> Iterator[None]:
@@ -152,5 +169,5 @@ def _value(output: bodies.OutputView) -> str:
     return "(sensitive)" if output.sensitive else msgspec.json.encode(output.value).decode()
 
 
-def _shown(path: Path) -> str:
+def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

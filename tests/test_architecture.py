@@ -47,7 +47,22 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """What each part may import of ours; the longest name that fits a module is its part."""
 
 IMPURE = frozenset(
-    "asyncio httpx os pathlib random secrets shutil signal socket subprocess tempfile threading time trio".split()
+    [
+        "asyncio",
+        "httpx",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "shutil",
+        "signal",
+        "socket",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "time",
+        "trio",
+    ]
 )
 """What iac.domain does without: its time, its randomness and its files are arguments."""
 BRIDGE = frozenset({"asyncio", "trio_asyncio", "databases", "asyncpg"})
@@ -182,9 +197,9 @@ def the_facade_uses_the_safe_transaction(module: Module) -> Iterator[str]:
     if module.name != "iac.store.database":
         return
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Attribute) and node.attr == "transaction":
-            if not ast.unparse(node.value).endswith("raw_connection"):
-                yield f"line {node.lineno}: databases' own transaction loses a connection at each failed COMMIT"
+        own = isinstance(node, ast.Attribute) and node.attr == "transaction" and ast.unparse(node.value)
+        if own and not own.endswith("raw_connection"):
+            yield "databases' own transaction loses a connection at each failed COMMIT"
 
 
 def only_programs_read_the_environment(module: Module) -> Iterator[str]:
@@ -300,7 +315,16 @@ AGENTS_PARTS = (
     "iac.actors.running",
     "iac.actors.supervision",
 )
-SERVERS_LIBRARIES = ("quart", "hypercorn", "databases", "asyncpg", "trio_asyncio", "cryptography", "iac.store", "iac.web")
+SERVERS_LIBRARIES = (
+    "quart",
+    "hypercorn",
+    "databases",
+    "asyncpg",
+    "trio_asyncio",
+    "cryptography",
+    "iac.store",
+    "iac.web",
+)
 
 
 def loaded_with(names: tuple[str, ...], suspects: tuple[str, ...]) -> set[str]:

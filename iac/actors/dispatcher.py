@@ -16,7 +16,7 @@ from iac.domain.lifecycle import Event, Lose, QueueTimeout, Unassign
 from iac.domain.records import Task, Workspace
 from iac.domain.scheduling import Assignment, Wait, schedule, why
 from iac.domain.work import RunTask
-from iac.errors import Conflict, IacError, NotFound
+from iac.errors import Conflict, IacError, NotFound, WorkspaceLocked
 from iac.store import tasks, workspaces
 from iac.store.database import Connection, Database
 from iac.store.identity import new_id
@@ -80,6 +80,9 @@ class Dispatcher:
     async def _hand_out(self, assignment: Assignment, task: Task) -> None:
         try:
             assigned = await self._database.tx(_assign, assignment.task_id, assignment.runner_id, new_id("asg"))
+        except WorkspaceLocked as error:
+            self._waits = {**self._waits, task.id: Wait("workspace_locked", error.message)}
+            return
         except (Conflict, NotFound) as error:
             log.info("the task went elsewhere", extra={"task_id": task.id, "error": error.message})
             return

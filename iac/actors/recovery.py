@@ -96,16 +96,17 @@ class Salvage:
         task = await self.database.tx(tasks.get, order.task_id)
         began = CUT_OFF if task.reason == SERVER_RESTARTED else ""
         run = Run(order, data, place, self.policy, before=data.state)
-        receipt = await self._log_and_state(run, began)
+        # A log that was closed already is whole; then only the state was missing.
+        log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
+        receipt = await (self._log_and_state(run, began) if log_open else self._state(run, began))
         if run.log is not None:
             await self.database.tx(logs.close, order.task_id, order.fence, run.log)
         if told := _told(run, began, receipt):
             await self.database.tx(tasks.annotate, order.task_id, order.fence, told)
-        if run.state_safe and run.log is not None:
+        if run.state_safe and (run.log is not None or not log_open):
             await trio.to_thread.run_sync(workdir.remove, place)
 
     async def _log_and_state(self, run: Run, began: str) -> str | None:
-        receipt = None
         masked = await trio.to_thread.run_sync(workdir.masked_values, run.workdir)
         carrier = Carrier(
             send=partial(self.accessor.save_task_log, run.order), on_stage=_nothing_to_say, on_progress=_no_progress
@@ -119,12 +120,7 @@ class Salvage:
         ) as (spool, transform):
             run.spool = spool
             try:
-                await self._until_ended(run)
-                run.say(began or COLLECTED)
-                # Without its plan an apply never began, and the state here may not even be written to its end.
-                if run.order.action == "apply" and run.workdir.plan.exists():
-                    stored = await steps.save_state(run, self.accessor)
-                    receipt = None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
+                receipt = await self._state(run, began)
             except trio.Cancelled:
                 spool.abandon()
                 raise
@@ -132,28 +128,37 @@ class Salvage:
             run.log = transform.digest
         return receipt
 
+    async def _state(self, run: Run, began: str) -> str | None:
+        await self._until_ended(run)
+        run.say(began or COLLECTED)
+        # Without its plan an apply never began, and the state here may not even be written to its end.
+        if run.order.action != "apply" or not run.workdir.plan.exists():
+            return None
+        stored = await steps.save_state(run, self.accessor)
+        return None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
+
     async def _until_ended(self, run: Run) -> None:
         """Waits for a Terraform that outlived us; a cancel reaches it as it would have reached it before."""
         record = read_pid_file(run.workdir.pid_file)
-        seat = self.running.admit(run.order)
+        seat = None if record is None else self.running.admit(run.order)
         if record is None or seat is None:
             return
         try:
             with seat.scope:
                 await _end_of(record)
-            if seat.scope.cancelled_caught:
+            if seat.scope.cancelled_caught and record.running():
                 with suppress(ProcessLookupError):
                     os.kill(record.pid, signal.SIGTERM)
-                with trio.move_on_after(0 if seat.hurry.is_set() else run.ladder.grace):
-                    await _end_of(record)
+                with trio.move_on_after(run.ladder.grace):
+                    await _end_of(record, seat.hurry)
             await trio.to_thread.run_sync(kill_leftovers, str(run.workdir.tmp))
         finally:
             self.running.forget(run.order.fence)
 
 
-async def _end_of(record: PidRecord) -> None:
-    """It is not our child, so nobody tells us."""
-    while record.running():  # noqa: ASYNC110
+async def _end_of(record: PidRecord, hurry: trio.Event | None = None) -> None:
+    """It is not our child, so nobody tells us. Returns sooner once `hurry` is set."""
+    while record.running() and not (hurry is not None and hurry.is_set()):  # noqa: ASYNC110
         await trio.sleep(LOOK_EVERY)
 
 

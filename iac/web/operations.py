@@ -66,7 +66,10 @@ async def cancel(platform: Platform, task_id: int, *, by: str, force: bool, reas
 async def confirm(
     platform: Platform, task_id: int, *, by: str, comment: str, plan_digest: str | None
 ) -> bodies.TaskView:
-    """Queues the apply of exactly the plan that was looked at. Raises PlanStale, IllegalTransition, AlreadyFinal."""
+    """Queues the apply of exactly the plan that was looked at.
+
+    Raises PlanStale, IllegalTransition, AlreadyFinal, and WorkspaceLocked where its lock was broken and taken by another.
+    """
     await platform.write(_confirm, task_id, by=by, comment=comment, plan_digest=plan_digest)
     platform.task_changed.ring(task_id)
     return await show(platform, task_id)
@@ -79,6 +82,7 @@ async def _confirm(c: Connection, task_id: int, *, by: str, comment: str, plan_d
         c, task_id, Confirm(by=by, comment=comment, plan_digest=digest), by=by, verb="task.confirm", plan=digest
     )
     # The move holds the workspace's row, so what is read now is what the apply will find.
+    await tasks.keep_lock(c, moved.task)
     facts = await stored_plans.facts(c, task_id)
     await _refuse_stale(c, moved.task, facts)
     return moved

@@ -149,7 +149,7 @@ def _decisions(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", f"{ONE}/confirm", "Confirm a plan: exactly it will be applied", tag=TAG, right="run",
-        body=bodies.ConfirmRequest, answer=bodies.TaskView, conflicts=(*OVER, "plan_stale"),
+        body=bodies.ConfirmRequest, answer=bodies.TaskView, conflicts=(*OVER, "plan_stale", "workspace_locked"),
     )  # fmt: skip
     async def confirm_task(call: Call[bodies.ConfirmRequest, NoQuery]) -> bodies.TaskView:
         body = call.body

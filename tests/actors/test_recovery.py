@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from iac.actors.recovery import CUT_OFF, give_up_what_was_running, left_behind
 from iac.executor import workdir
@@ -169,6 +170,21 @@ async def test_a_cancel_reaches_a_terraform_that_outlived_its_server(crashed: Cr
     assert left_behind(crashed.tasks) == []
 
 
+async def test_force_reaches_it_too_while_it_is_given_time(crashed: Crashed) -> None:
+    order, place = await crashed.running_apply()
+    deaf = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True); signal.pause()"
+    process = crashed.process(place, deaf)
+    await give_up_what_was_running(crashed.platform.database)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(crashed.collect)
+        await admitted(crashed, order.fence)
+        crashed.running.cancel(order.fence, force=False)
+        await trio.testing.wait_all_tasks_blocked()
+        crashed.running.cancel(order.fence, force=True)
+        with trio.fail_after(10):
+            assert await ended(process) == -9
+
+
 async def test_a_recovery_that_is_interrupted_is_finished_by_the_next_start(crashed: Crashed) -> None:
     order, place = await crashed.running_apply()
     await crashed.log_so_far(order, place, b'creating\n{"@level":"info","@message":"cut')
@@ -260,6 +276,33 @@ async def test_a_task_that_had_ended_keeps_its_own_words(crashed: Crashed) -> No
     assert (task.reason, task.detail) == ("plan_failed", "the log says why")
     assert CUT_OFF not in await crashed.log(order)
     assert left_behind(crashed.tasks) == []
+
+
+async def test_a_state_that_was_missing_is_stored_although_the_log_is_closed(crashed: Crashed) -> None:
+    order, place = await crashed.running_apply()
+    await crashed.log_so_far(order, place, b"all of it\n")
+    unsafe = result(order, "succeeded", log=b"all of it\n", state_safe=False)
+    await crashed.platform.accessor.update_task(order, unsafe)
+    workdir.write_file(place.state, state(1))
+
+    await crashed.collect()
+
+    task = await crashed.platform.task(order.task_id)
+    assert (task.status, task.detail) == (
+        "lost", "Afterwards state 1 was stored (current). Check it, then resolve the task."
+    )  # fmt: skip
+    assert await crashed.platform.log(order) == (b"all of it\n", "complete")
+    assert left_behind(crashed.tasks) == []
+
+
+async def test_a_recovery_holds_no_seat_for_what_does_not_run(crashed: Crashed) -> None:
+    await crashed.running_plan()
+    await crashed.running_apply()
+    await give_up_what_was_running(crashed.platform.database)
+
+    await crashed.collect()
+
+    assert crashed.running.fences == frozenset()
 
 
 async def test_one_strange_directory_does_not_keep_the_others(

@@ -15,7 +15,7 @@ from iac.errors import Conflict, Invalid
 from tests.domain.builders import NOW, a_resource, a_workspace
 
 
-def inputs(**facts: Any) -> Inputs:
+def inputs(**facts: object) -> Inputs:
     usual: dict[str, Any] = {
         "workspace": a_workspace(),
         "action": "plan",
@@ -28,10 +28,11 @@ def inputs(**facts: Any) -> Inputs:
         "lock_hcl": None,
         "now": NOW,
     }
-    return Inputs(**{**usual, **facts})
+    chosen: dict[str, Any] = {**usual, **facts}
+    return Inputs(**chosen)
 
 
-def a_variable(**facts: Any) -> BundleVariable:
+def a_variable(**facts: object) -> BundleVariable:
     usual: dict[str, Any] = {
         "key": "size",
         "value": "3",
@@ -39,14 +40,20 @@ def a_variable(**facts: Any) -> BundleVariable:
         "hcl": False,
         "sensitive": False,
     }
-    return BundleVariable(**{**usual, **facts})
+    chosen: dict[str, Any] = {**usual, **facts}
+    return BundleVariable(**chosen)
 
 
 def test_a_bundle_repeats_what_the_workspace_says_now() -> None:
     workspace = a_workspace(engine="tofu", terraform_version="~> 1.9", working_directory="net", name="prod")
     bundle = freeze(inputs(workspace=workspace, targets=("a.b",), replace=("c.d",), lock_hcl=b"lock"))
     assert (bundle.engine, bundle.terraform_version, bundle.working_directory) == ("tofu", "~> 1.9", "net")
-    assert (bundle.workspace_name, bundle.targets, bundle.replace, bundle.lock_hcl) == ("prod", ("a.b",), ("c.d",), b"lock")
+    assert (bundle.workspace_name, bundle.targets, bundle.replace, bundle.lock_hcl) == (
+        "prod",
+        ("a.b",),
+        ("c.d",),
+        b"lock",
+    )
     assert bundle.created_at == NOW.isoformat()
 
 

@@ -27,7 +27,8 @@ def test_an_id_says_what_it_is_of_and_can_never_be_a_name(prefix: Prefix, entrop
 @given(ENTROPY, ENTROPY)
 def test_other_entropy_is_another_id(one: bytes, other: bytes) -> None:
     def kept(entropy: bytes) -> int:
-        return int.from_bytes(entropy, "big") % len(ALPHABET) ** LENGTH
+        possible: int = len(ALPHABET) ** LENGTH
+        return int.from_bytes(entropy, "big") % possible
 
     assert (make_id("ws", one) == make_id("ws", other)) == (kept(one) == kept(other))
 
@@ -44,6 +45,8 @@ def test_what_would_confuse_a_path_a_shell_or_an_id_is_no_name(name: str) -> Non
     assert not is_name(name)
 
 
-@pytest.mark.parametrize("text", ["ws-0123456789abcde", "ws-0123456789abcdefg", "WS-0123456789abcdef", "ws_0123456789abcdef", ""])
+@pytest.mark.parametrize(
+    "text", ["ws-0123456789abcde", "ws-0123456789abcdefg", "WS-0123456789abcdef", "ws_0123456789abcdef", ""]
+)
 def test_what_only_looks_a_bit_like_an_id_is_none(text: str) -> None:
     assert not is_id(text)

@@ -34,7 +34,7 @@ FENCE = 7
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
-def standing(status: Status, phase: str = "plan", **facts: Any) -> Task:
+def standing(status: Status, phase: str = "plan", **facts: object) -> Task:
     """A task as it really looks in that status."""
     held = status in ("assigned", "running", "cancelling", "lost")
     known: dict[str, Any] = {"status": status, "phase": phase, "fence": FENCE if held else 0, "attempt": int(held)}

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iac.domain.records import Task
+from iac.domain.records import Task, Workspace
 from iac.domain.scheduling import AGEING, Runner, Schedule, Wait, schedule, why
 from tests.domain.builders import NOW, a_lock, a_task, a_workspace
 
 SECOND = timedelta(seconds=1)
 
 
-def queued(number: int, phase: str = "plan", workspace: str | None = None, *, ago: float = 0, **facts: Any) -> Task:
+def queued(number: int, phase: str = "plan", workspace: str | None = None, *, ago: float = 0, **facts: object) -> Task:
     """A queued task that has waited `ago` minutes."""
     workspace = workspace or f"ws-{number}"
     at = NOW - timedelta(minutes=ago)
     return a_task(id=number, phase=phase, status="queued", workspace_id=workspace, queued_at=at, **facts)
 
 
-def runner(name: str = "local", limit: int = 2, *, plans: set[int] | None = None, **facts: Any) -> Runner:
-    applies = frozenset(facts.pop("applies", ()))
-    facts = {"execution_mode": "local", **facts}
-    return Runner(id=name, plan_limit=limit, plans=frozenset(plans or ()), applies=applies, **facts)
+def runner(
+    name: str = "local",
+    limit: int = 2,
+    *,
+    plans: Collection[int] = (),
+    applies: Collection[int] = (),
+    draining: bool = False,
+) -> Runner:
+    return Runner(
+        id=name,
+        execution_mode="local",
+        plan_limit=limit,
+        plans=frozenset(plans),
+        applies=frozenset(applies),
+        draining=draining,
+    )
 
 
-def decided(tasks: list[Task], *runners: Runner, **given_: Any) -> Schedule:
-    return schedule(tasks, runners, NOW, holders=given_.get("holders", {}), served=given_.get("served", {}))
+def decided(
+    tasks: list[Task],
+    *runners: Runner,
+    holders: Mapping[str, Workspace] | None = None,
+    served: Mapping[str, datetime] | None = None,
+) -> Schedule:
+    return schedule(tasks, runners, NOW, holders=holders or {}, served=served or {})
 
 
 def order(found: Schedule) -> list[int]:
@@ -141,7 +159,7 @@ def test_what_the_schedule_said_is_told_for_as_long_as_the_task_waits() -> None:
 MODES = st.sampled_from(["local", "agent"])
 RUNNERS = st.lists(
     st.tuples(MODES, st.integers(1, 3), st.integers(0, 4), st.booleans(), st.booleans()), max_size=4
-).map(lambda drawn: [_runner(number, *each) for number, each in enumerate(drawn)])
+).map(lambda drawn: [_runner(number, each) for number, each in enumerate(drawn)])
 TASKS = st.lists(
     st.tuples(
         st.sampled_from(["queued", "queued", "queued", "pending"]),
@@ -152,16 +170,20 @@ TASKS = st.lists(
         st.integers(0, 40),
     ),
     max_size=15,
-).map(lambda drawn: [_task(number, *each) for number, each in enumerate(drawn, start=1)])
+).map(lambda drawn: [_task(number, each) for number, each in enumerate(drawn, start=1)])
 
 
-def _runner(number: int, mode: str, limit: int, plans: int, applying: bool, draining: bool) -> Runner:
+def _runner(number: int, drawn: tuple[str, int, int, bool, bool]) -> Runner:
+    mode, limit, plans, applying, draining = drawn
     held = frozenset() if applying else frozenset(range(1000 * number, 1000 * number + plans))
     applies = frozenset({1000 * number + 500}) if applying else frozenset()
-    return Runner(id=f"r{number}", execution_mode=mode, plan_limit=limit, plans=held, applies=applies, draining=draining)
+    return Runner(
+        id=f"r{number}", execution_mode=mode, plan_limit=limit, plans=held, applies=applies, draining=draining
+    )
 
 
-def _task(number: int, status: str, phase: str, workspace: str, mode: str, priority: int, minutes: int) -> Task:
+def _task(number: int, drawn: tuple[str, str, str, str, int, int]) -> Task:
+    status, phase, workspace, mode, priority, minutes = drawn
     at = NOW - timedelta(minutes=minutes)
     return a_task(
         id=number,
@@ -202,7 +224,9 @@ def test_in_any_crowd_limits_hold_and_everybody_has_a_reason(tasks: list[Task], 
 
 
 @given(TASKS, RUNNERS, st.randoms())
-def test_the_order_in_which_tasks_are_given_decides_nothing(tasks: list[Task], runners: list[Runner], chance: Any) -> None:
+def test_the_order_in_which_tasks_are_given_decides_nothing(
+    tasks: list[Task], runners: list[Runner], chance: random.Random
+) -> None:
     one_way = schedule(tasks, runners, NOW, holders={}, served={})
     waiting = [task for task in tasks if task.status == "queued"]
     chance.shuffle(waiting)
@@ -222,10 +246,16 @@ class Farm:
         self.served: dict[str, datetime] = {}
         self.started: list[Task] = []
 
-    def add(self, workspace: str, phase: str = "plan", **facts: Any) -> Task:
+    def add(self, workspace: str, phase: str = "plan", **facts: object) -> Task:
         number = len(self.tasks) + len(self.started) + 1
         task = a_task(
-            id=number, status="queued", phase=phase, workspace_id=workspace, queued_at=self.now, created_at=self.now, **facts
+            id=number,
+            status="queued",
+            phase=phase,
+            workspace_id=workspace,
+            queued_at=self.now,
+            created_at=self.now,
+            **facts,
         )
         self.tasks[number] = task
         return task

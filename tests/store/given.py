@@ -18,7 +18,7 @@ KEYS = Keyring("the-master-key-of-these-tests")
 RUNNER = "local"
 
 
-async def a_workspace(database: Database, name: str = "w", *, empty: bool = False, **settings: Any) -> Workspace:
+async def a_workspace(database: Database, name: str = "w", *, empty: bool = False, **settings: object) -> Workspace:
     """A workspace with a configuration, unless `empty`."""
     made = await database.tx(workspaces.create, {"name": name, **settings}, by="ann")
     if not empty:
@@ -43,8 +43,9 @@ async def a_configuration(database: Database, workspace_id: str, archive: bytes)
     return made.digest
 
 
-async def a_task(database: Database, workspace: str, action: Action = "plan_and_apply", **asked: Any) -> Task:
-    return await database.tx(creation.create, KEYS, workspace, NewTask(action=action, **asked), by="ann")
+async def a_task(database: Database, workspace: str, action: Action = "plan_and_apply", **asked: object) -> Task:
+    chosen: dict[str, Any] = {"action": action, **asked}
+    return await database.tx(creation.create, KEYS, workspace, NewTask(**chosen), by="ann")
 
 
 async def moved(database: Database, task: Task, event: Event) -> Task:
@@ -74,8 +75,10 @@ def a_plan(task: Task, *, has_changes: bool = True, serial: int | None = None, l
     return SavedPlan(facts=facts, file=file, json=b'{"a": "b"}', lock_hcl=None)
 
 
-async def with_plan(database: Database, task: Task, **plan: Any) -> Task:
+async def with_plan(database: Database, task: Task, **facts: object) -> Task:
     """A running task whose plan is stored and reported: planned, or over if it is a plain plan."""
+
+    plan: dict[str, Any] = dict(facts)
 
     async def store(c: Connection) -> None:
         await plans.save(c, KEYS, task.id, task.fence, a_plan(task, **plan), planned=[])
@@ -85,7 +88,7 @@ async def with_plan(database: Database, task: Task, **plan: Any) -> Task:
     return await moved(database, task, Report(fence=task.fence, result=result))
 
 
-async def planned(database: Database, workspace: str, action: Action = "plan_and_apply", **plan: Any) -> Task:
+async def planned(database: Database, workspace: str, action: Action = "plan_and_apply", **plan: object) -> Task:
     return await with_plan(database, await running(database, await a_task(database, workspace, action)), **plan)
 
 
@@ -97,12 +100,13 @@ async def applying(database: Database, workspace: str) -> Task:
     return await running(database, await moved(database, task, event))
 
 
-async def ended(database: Database, task: Task, status: Any = "succeeded", **facts: Any) -> Task:
-    result = Result(result_id=f"r-{task.fence}-{status}", status=status, **facts)
+async def ended(database: Database, task: Task, status: str = "succeeded", **facts: object) -> Task:
+    chosen: dict[str, Any] = {"result_id": f"r-{task.fence}-{status}", "status": status, **facts}
+    result = Result(**chosen)
     return await moved(database, task, Report(fence=task.fence, result=result))
 
 
-def an_order(task: Task, **facts: Any) -> RunTask:
+def an_order(task: Task, **facts: object) -> RunTask:
     usual: dict[str, Any] = {
         "task_id": task.id,
         "workspace_id": task.workspace_id,
@@ -111,10 +115,11 @@ def an_order(task: Task, **facts: Any) -> RunTask:
         "fence": task.fence,
         "attempt": task.attempt,
     }
-    return RunTask(**{**usual, **facts})
+    chosen: dict[str, Any] = {**usual, **facts}
+    return RunTask(**chosen)
 
 
-def a_state(serial: int, lineage: str = "lin-1", **more: Any) -> bytes:
+def a_state(serial: int, lineage: str = "lin-1", **more: object) -> bytes:
     """A state file as Terraform writes it."""
     body = {
         "version": 4,
@@ -145,10 +150,10 @@ def an_assignment(fence: int) -> Assign:
     return Assign(agent_id=RUNNER, assignment_id=f"asg-{fence}", fence=fence)
 
 
-async def scalar(database: Database, sql: str, **values: object) -> Any:
+async def scalar(database: Database, sql: str, **values: object) -> Any:  # noqa: ANN401 - the test knows what it asks for
     """One value, straight from the tables."""
 
-    async def ask(c: Connection) -> Any:
+    async def ask(c: Connection) -> Any:  # noqa: ANN401
         return await c.value(sql, **values)
 
     return await database.tx(ask)

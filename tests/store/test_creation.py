@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from iac.domain.bundles import encode_bundle
 from iac.domain.lifecycle import Discard
-from iac.domain.records import Task, Workspace
-from iac.domain.work import Bundle
+from iac.domain.records import Action, Task, Workspace
+from iac.domain.work import Bundle, SavedPlan
 from iac.errors import Conflict, Invalid, NotFound, PlanStale
 from iac.store import audit, configurations, creation, plans, resources, statefiles, tasks, variables, workspaces
 from iac.store.creation import NewTask
@@ -70,7 +71,7 @@ async def test_the_bundle_is_sealed_bound_to_its_task_and_named_by_its_digest(da
     one, other = await given.a_task(database, "w", "plan"), await given.a_task(database, "w", "plan")
     sealed = await given.scalar(database, "SELECT bundle FROM task WHERE id = :id", id=one.id)
     assert b"canary-0451" not in bytes(sealed)
-    assert one.bundle_digest == creation.encode_bundle(await bundle(database, one))[1]
+    assert one.bundle_digest == encode_bundle(await bundle(database, one))[1]
 
     async def swap(c: Connection) -> None:
         await c.run("UPDATE task SET bundle = :data WHERE id = :id", data=sealed, id=other.id)
@@ -128,7 +129,7 @@ async def test_inputs_that_cannot_be_assembled_make_no_task(database: Database) 
     ],
 )
 async def test_auto_apply_is_the_workspaces_unless_the_task_says(
-    database: Database, action: Any, of_workspace: bool, asked: bool | None, result: bool
+    database: Database, action: Action, of_workspace: bool, asked: bool | None, result: bool
 ) -> None:
     await given.a_workspace(database, auto_apply=of_workspace)
     assert (await given.a_task(database, "w", action, auto_apply=asked)).auto_apply is result
@@ -184,7 +185,7 @@ async def test_the_dependency_lock_of_the_last_plan_goes_into_the_next_task(data
     first = await given.running(database, await given.a_task(database, "w", "plan"))
     assert (await bundle(database, first)).lock_hcl is None
     plan = given.a_plan(first)
-    locked = plans.SavedPlan(facts=plan.facts, file=plan.file, json=plan.json, lock_hcl=b"provider lock")
+    locked = SavedPlan(facts=plan.facts, file=plan.file, json=plan.json, lock_hcl=b"provider lock")
 
     async def save(c: Connection) -> None:
         await plans.save(c, given.KEYS, first.id, first.fence, locked, planned=[])

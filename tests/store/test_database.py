@@ -95,7 +95,8 @@ async def test_a_cancelled_caller_leaves_the_pool_usable_and_no_half_work(databa
         assert {str(number) for number in returned} <= firsts
         assert len(returned) < 300, "some callers were in time, others were not"
         busy = await given.scalar(
-            database, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+            database,
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'",
         )
         assert busy == 0
 
@@ -131,7 +132,7 @@ async def test_connections_that_the_database_ends_are_replaced(database: Databas
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(given.scalar, database, "SELECT pg_sleep(0.02)")
-    ending = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    ending = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608
     await trio.to_thread.run_sync(execute, postgres, ending)
     assert await until_it_answers(database) == 1
 

@@ -111,7 +111,7 @@ def test_the_file_may_hold_several_keys_as_well(tmp_path: Path) -> None:
 def test_a_key_file_that_is_no_good_is_never_replaced(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "secret.key"
     file.write_bytes(content)
-    with pytest.raises(StartFailed, match="^IAC_SECRET_KEY: not set, and ") as failed:
+    with pytest.raises(StartFailed, match=r"^IAC_SECRET_KEY: not set, and ") as failed:
         open_keyring(None, tmp_path)
     assert failed.value.exit_code == 78
     assert file.read_bytes() == content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import trio
@@ -25,7 +24,7 @@ ODD = (
 """A state whose numbers and blanks would not survive being decoded and written anew."""
 
 
-async def push(database: Database, task: Task, data: bytes, *, partial: bool = False, **order: Any) -> StateReceipt:
+async def push(database: Database, task: Task, data: bytes, *, partial: bool = False, **order: object) -> StateReceipt:
     return await database.tx(
         statefiles.push, given.KEYS, given.an_order(task, **order), given.a_push(data, partial=partial)
     )
@@ -208,9 +207,7 @@ async def test_a_locked_workspace_takes_states_only_from_who_locked_it(database:
         await upload(database, given.a_state(2), by="bob")
     assert locked.lock is not None
     token = locked.lock.token
-    made = await database.tx(
-        statefiles.upload, given.KEYS, "w", given.a_state(2), force=False, by="bob", token=token
-    )
+    made = await database.tx(statefiles.upload, given.KEYS, "w", given.a_state(2), force=False, by="bob", token=token)
     assert made.serial == 2
 
 

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from iac.domain.lifecycle import Claim, Confirm, Discard, Effect, Event, Resolve, Unassign
+from iac.domain.lifecycle import Claim, Confirm, Discard, Effect, Event, Resolve, Unassign, decide
 from iac.domain.records import Task
+from iac.domain.work import SavedPlan
 from iac.errors import AlreadyFinal, Conflict, Fenced, IllegalTransition, NotFound, PlanStale
 from iac.store import audit, plans, tasks, workspaces
 from iac.store.database import Connection, Database
@@ -87,8 +88,8 @@ async def test_saving_a_plan_and_a_cancel_at_once_do_not_lock_each_other_out(dat
         task = await given.running(database, await given.a_task(database, "w", "plan"))
         plan = given.a_plan(task)
 
-        async def save(c: Connection, task: Task = task, plan: plans.SavedPlan = plan) -> None:
-            with_lock = plans.SavedPlan(facts=plan.facts, file=plan.file, json=plan.json, lock_hcl=b"lock")
+        async def save(c: Connection, task: Task = task, plan: SavedPlan = plan) -> None:
+            with_lock = SavedPlan(facts=plan.facts, file=plan.file, json=plan.json, lock_hcl=b"lock")
             await plans.save(c, given.KEYS, task.id, task.fence, with_lock, planned=[])
 
         async with trio.open_nursery() as nursery:
@@ -106,7 +107,7 @@ async def test_a_row_that_somebody_else_changed_is_not_overwritten(database: Dat
     async def with_a_stale_copy(c: Connection) -> None:
         stale = await tasks.get(c, task.id)
         await tasks.assign(c, task.id, agent_id="local", assignment_id="asg")
-        await tasks._write(c, stale, tasks.decide(stale, given.an_assignment(99), stale.created_at).task)
+        await tasks._write(c, stale, decide(stale, given.an_assignment(99), stale.created_at).task)
 
     with pytest.raises(Conflict) as refused:
         await database.tx(with_a_stale_copy)

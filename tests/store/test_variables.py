@@ -16,7 +16,7 @@ from tests.store import given
 CANARY = "canary-0451-in-the-coal-mine"
 
 
-async def create(database: Database, workspace: str, **facts: Any) -> Variable:
+async def create(database: Database, workspace: str, **facts: object) -> Variable:
     usual: dict[str, Any] = {
         "key": "size",
         "value": "3",
@@ -26,10 +26,11 @@ async def create(database: Database, workspace: str, **facts: Any) -> Variable:
         "description": "",
         "by": "ann",
     }
-    return await database.tx(variables.create, given.KEYS, workspace, **{**usual, **facts})
+    chosen: dict[str, Any] = {**usual, **facts}
+    return await database.tx(variables.create, given.KEYS, workspace, **chosen)
 
 
-async def change(database: Database, made: Variable, **facts: Any) -> Variable:
+async def change(database: Database, made: Variable, **facts: object) -> Variable:
     usual: dict[str, Any] = dict.fromkeys(("value", "hcl", "sensitive", "description", "version"))
     call: dict[str, Any] = {**usual, **facts, "by": "bob"}
     return await database.tx(variables.change, given.KEYS, made.workspace_id, made.id, **call)
@@ -50,7 +51,7 @@ async def test_a_value_comes_back_as_it_went_and_a_sensitive_one_does_not(databa
 async def dump(c: Connection) -> bytes:
     """Every row of every table, as text and with byte columns as bytes."""
     tables = await c.all("SELECT tablename::text AS name FROM pg_tables WHERE schemaname = 'public'")
-    rows = [row for table in tables for row in await c.all(f"SELECT * FROM {table['name']}")]
+    rows = [row for table in tables for row in await c.all(f"SELECT * FROM {table['name']}")]  # noqa: S608
     values = [value for row in rows for value in row.values()]
     return b"\n".join(bytes(value) if isinstance(value, bytes) else str(value).encode() for value in values)
 

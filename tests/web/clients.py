@@ -26,10 +26,10 @@ Json: TypeAlias = Any
 ROLES = ("viewer", "operator", "admin")
 REAL = ">= 1.5, < 9"
 """The real Terraform of this machine; the fake ones are of version 9.9."""
-PLAIN, STUCK_PLAN, STUCK_APPLY = "9.9.1", "9.9.2", "9.9.3"
-"""Versions of the fake Terraform: one does what it is told, one plans for ever, one applies for ever."""
+PLAIN, STUCK_PLAN, STUCK_APPLY, SILENT = "9.9.1", "9.9.2", "9.9.3", "9.9.4"
+"""Versions of the fake Terraform: one does what it is told, the others plan, apply, or tell their version for ever."""
 BEGUN = "it has begun, and would hear a signal"
-"""What the latter two say when they are stuck."""
+"""What those that plan or apply for ever say first."""
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 

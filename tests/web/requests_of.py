@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import httpx
 import msgspec
+import pytest
 from openapi_schema_validator import OAS31Validator
 
 from iac.web.app import api_of
@@ -140,3 +141,15 @@ def check(response: httpx.Response, operation: Operation) -> None:
 
 def _text(response: httpx.Response) -> str:
     return "a stream" if not response.is_closed and not response.is_stream_consumed else response.text[:2000]
+
+
+def each(operations: Iterable[Operation]) -> pytest.MarkDecorator:
+    """The test once for each operation, under its name."""
+    return pytest.mark.parametrize("operation", operations, ids=lambda operation: operation.name)
+
+
+def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
+    """What is inside `error`, if the answer has this status."""
+    assert response.status_code == status, f"{response.request.method} {response.request.url}: {response.text}"
+    error: dict[str, Any] = response.json()["error"]
+    return error
