@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from bench.server import Server, running_server
 RESULTS = Path(__file__).parent / "results.json"
 MANY = 1000
 PAIRS, QUICK_PAIRS = 10, 3
+BUSY = 0.4
+"""Load for each core, from which on a run is not worth much."""
 Measure = Callable[[Server, Path, tuple[str, ...], bool], list[Row]]
 
 
@@ -54,7 +57,7 @@ def run(chosen: Sequence[str], *, quick: bool) -> list[Row]:
     """The rows of the chosen measurements, on one server that does nothing else."""
     found: list[Row] = []
     terraform = trio.run(find_terraform)
-    print(f"Terraform {terraform.version}, Python {platform.python_version()}, {platform.machine()}", flush=True)
+    print(_conditions(terraform.version), flush=True)
     with tempfile.TemporaryDirectory(prefix="iac-bench-") as place:
         directory = Path(place)
         directory.chmod(0o755)  # as root, the embedded PostgreSQL runs as another user
@@ -63,6 +66,16 @@ def run(chosen: Sequence[str], *, quick: bool) -> list[Row]:
                 print(f"measuring {name} …", file=sys.stderr, flush=True)
                 found += MEASURES[name](server, directory, terraform.argv, quick)
     return found
+
+
+def _conditions(terraform: str) -> str:
+    """What the numbers depend on."""
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    busy = "; others use this machine now, so all of this is slower than it could be" if load > BUSY * cores else ""
+    return (
+        f"Terraform {terraform}, Python {platform.python_version()}, {platform.machine()}, {cores} cores, "
+        f"load {load:.1f}{busy}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

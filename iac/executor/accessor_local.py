@@ -36,11 +36,16 @@ LOG_MAX_BYTES = 256 * 1024 * 1024
 IN_A_THREAD = 64 * 1024
 
 
+def _nobody() -> None: ...
+
+
 class Changes(msgspec.Struct, frozen=True):
-    """Who is told what changed; both are called in the loop, must not block, and may miss nothing."""
+    """Who is told what changed; all are called in the loop, must not block, and may miss nothing."""
 
     task: Callable[[int], None]
     log: Callable[[int], None]
+    slot: Callable[[], None] = _nobody
+    """A phase is over: another may begin, while the runner still cleans up."""
 
 
 class LocalDataAccessor:
@@ -105,6 +110,7 @@ class LocalDataAccessor:
         await self._database.tx(_report, order, result)
         self._changes.log(order.task_id)
         self._changes.task(order.task_id)
+        self._changes.slot()
 
 
 async def _data(c: Connection, keyring: Keyring, task: Task, order: RunTask, log_max: int) -> TaskData:

@@ -228,6 +228,19 @@ async def test_a_result_of_a_task_that_a_human_resolved_is_refused(platform: Pla
     assert await platform.task(order.task_id) == before
 
 
+async def test_even_the_same_result_is_refused_once_a_human_has_resolved_the_task(platform: PlatformUnderTest) -> None:
+    order = await platform.confirm(await planned(platform))
+    await platform.accessor.get_task_data(order)
+    unsafe = result(order, "failed", state_safe=False)
+    await platform.accessor.update_task(order, unsafe)
+    await platform.resolve(order.task_id)
+    before = await platform.task(order.task_id)
+
+    with pytest.raises(Fenced):
+        await platform.accessor.update_task(order, unsafe)
+    assert await platform.task(order.task_id) == before
+
+
 async def test_a_lost_apply_that_reports_after_all_has_its_true_end(platform: PlatformUnderTest) -> None:
     order = await platform.confirm(await planned(platform))
     await platform.accessor.get_task_data(order)

@@ -311,3 +311,10 @@ def test_a_refusal_says_where_the_task_stands_and_where_it_would_be_possible() -
         decide(standing("running"), EVENTS["confirm"], LATER)
     assert refused.value.message == "Task 1 is running: confirm is possible only while it is planned."
     assert refused.value.extras["allowed"] == ["planned"]
+
+
+def test_planned_without_a_stored_plan_is_refused() -> None:
+    task = a_task(status="running", action="plan_and_apply", phase="plan", claimed_at=NOW, plan_digest=None)
+    report = Report(fence=task.fence, result=a_result(status="planned"))
+    with pytest.raises(IllegalTransition, match="no stored plan"):
+        decide(task, report, NOW)

@@ -123,6 +123,7 @@ async def failed_start(
     settings: Mapping[str, str], *, argv: tuple[str, ...] = (sys.executable, "-m", "iac.server"), **options: object
 ) -> FailedStart:
     """How the program ended that cannot start."""
+    chosen: dict[str, Any] = {"cwd": ROOT, **options}
     with trio.fail_after(PATIENT):
         done = await trio.run_process(  # noqa: TID251 - no Terraform is behind this one
             argv,
@@ -130,6 +131,6 @@ async def failed_start(
             capture_stdout=True,
             capture_stderr=True,
             check=False,
-            **{"cwd": ROOT, **options},
+            **chosen,
         )
     return FailedStart(done.returncode, done.stdout.decode(), done.stderr.decode())

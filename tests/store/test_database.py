@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import trio
@@ -46,6 +49,32 @@ async def test_a_store_function_is_one_transaction(database: Database) -> None:
     with pytest.raises(RuntimeError, match="in the middle"):
         await database.tx(half)
     assert await words(database) == ["kept"]
+
+
+async def test_reading_takes_no_transaction_but_sees_what_is_committed(database: Database) -> None:
+    await database.tx(a_table)
+    await database.tx(add, "seen")
+
+    async def look(c: Connection) -> list[str]:
+        return [row["text"] for row in await c.all("SELECT text FROM word")]
+
+    assert await database.read(look) == ["seen"]
+    with pytest.raises(Exception, match="does not exist"):
+        await database.read(lambda c: c.value("SELECT * FROM nothing"))
+    assert await database.read(look) == ["seen"]
+
+
+async def test_a_setting_of_one_transaction_is_gone_in_the_next(database_url: str) -> None:
+    """The pool undoes nothing between two callers, so a transaction must not leave anything behind."""
+    async with open_database(database_url, pool_size=1) as database:
+
+        async def with_setting(c: Connection) -> str:
+            await c.run("SET LOCAL lock_timeout = '77ms'")
+            return str(await c.value("SHOW lock_timeout"))
+
+        assert await database.tx(with_setting) == "77ms"
+        assert await given.scalar(database, "SHOW lock_timeout") == "10s"
+        assert await given.scalar(database, "SHOW timezone") == "UTC"
 
 
 async def test_a_failed_commit_loses_no_connection(database_url: str) -> None:
@@ -147,46 +176,49 @@ async def until_it_answers(database: Database) -> int:
                 await trio.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def own_cluster(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> object:
-    """A cluster that a test may stop. `postgres` comes first: it opens the way for the database's user."""
-    directory = tmp_path_factory.mktemp("own", numbered=True) / "data"
-    directory.mkdir()
-    return PostgresServer(directory, cleanup_mode=None)
+@pytest.fixture
+def own_cluster() -> Iterator[PostgresServer]:
+    """A cluster that a test may stop. Not below pytest's directories, which are closed to PostgreSQL's user."""
+    with TemporaryDirectory(prefix="iac-own-") as directory:
+        Path(directory).chmod(0o755)
+        data = Path(directory) / "data"
+        data.mkdir()
+        server = PostgresServer(data, cleanup_mode=None)
+        server.start()
+        yield server
+        server.stop()
+        atexit.unregister(server._cleanup)
 
 
-async def test_a_database_that_goes_away_is_said_to_and_is_used_again_when_it_is_back(own_cluster: object) -> None:
-    cluster: PostgresServer = own_cluster
-    await trio.to_thread.run_sync(cluster.start)
-    try:
-        async with open_database(cluster.get_uri(database="postgres"), pool_size=3) as database:
-            await database.tx(a_table)
-            stopped = trio.Event()
-            refused: list[Unavailable] = []
+async def test_a_database_that_goes_away_is_said_to_and_is_used_again_when_it_is_back(
+    own_cluster: PostgresServer,
+) -> None:
+    async with open_database(own_cluster.get_uri(database="postgres"), pool_size=3) as database:
+        await database.tx(a_table)
+        stopped = trio.Event()
+        refused: list[Unavailable] = []
 
-            async def caller(number: int) -> None:
-                while not refused or not stopped.is_set():
-                    try:
-                        await given.scalar(database, "SELECT pg_sleep(0.01)")
-                    except Unavailable as error:
-                        refused.append(error)
-                        await trio.sleep(0.02)
+        async def caller() -> None:
+            while not refused or not stopped.is_set():
+                try:
+                    await given.scalar(database, "SELECT pg_sleep(0.01)")
+                except Unavailable as error:
+                    refused.append(error)
+                    await trio.sleep(0.02)
 
-            with trio.fail_after(PATIENCE):
-                async with trio.open_nursery() as nursery:
-                    for number in range(4):
-                        nursery.start_soon(caller, number)
-                    await trio.to_thread.run_sync(cluster.stop)
-                    stopped.set()
-                assert all((error.code, error.retryable) == ("db_unavailable", True) for error in refused)
-                with pytest.raises(Unavailable):
-                    await database.tx(add, "nowhere")
-                await trio.to_thread.run_sync(cluster.start)
-                assert await until_it_answers(database) == 1
-                await database.tx(add, "back")
-                assert await words(database) == ["back"]
-    finally:
-        await trio.to_thread.run_sync(cluster.stop)
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(caller)
+                await trio.to_thread.run_sync(own_cluster.stop)
+                stopped.set()
+            assert all((error.code, error.retryable) == ("db_unavailable", True) for error in refused)
+            with pytest.raises(Unavailable):
+                await database.tx(add, "nowhere")
+            await trio.to_thread.run_sync(own_cluster.start)
+            assert await until_it_answers(database) == 1
+            await database.tx(add, "back")
+            assert await words(database) == ["back"]
 
 
 async def failure_of(url: str) -> StartFailed:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from iac.errors import StartFailed
 from iac.store.database import Connection, open_database
@@ -62,11 +63,17 @@ async def test_a_number_that_another_program_has_by_now_does_not_stop_the_start(
         left = (directory / "postmaster.pid").read_text()
     first, rest = left.split("\n", 1)
     assert first.isdecimal()
-    for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
-        (directory / name).write_text(f"{os.getpid()}\n{rest}")
-    async with open_embedded(directory) as url, open_database(url) as database:
-        assert await given.scalar(database, "SELECT 1") == 1
-        assert postmaster_of(directory) != os.getpid()
+    stranger = await trio.lowlevel.open_process(["sleep", "600"])
+    try:
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (directory / name).write_text(f"{stranger.pid}\n{rest}")
+        async with open_embedded(directory) as url, open_database(url) as database:
+            assert await given.scalar(database, "SELECT 1") == 1
+            assert postmaster_of(directory) != stranger.pid
+        assert stranger.poll() is None, "and the stranger is left alone"
+    finally:
+        stranger.kill()
+        await stranger.wait()
 
 
 async def test_a_path_too_long_for_a_socket_works_and_its_socket_is_nobody_elses(short_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -153,6 +154,25 @@ async def test_a_server_that_is_killed_again_and_again_still_loses_nothing(tmp_p
         log = (await program.server.log(task)).decode()
         assert log.endswith(rendered(raw))
         assert statuses(await state_of(program.server, "w")) == {"first": None, "second": None}
+
+
+async def test_a_machine_that_loses_its_power_keeps_what_terraform_had_written(
+    tmp_path: Path, database_url: str
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    async with killable_server(tmp_path, database_url) as program:
+        task = await talkative(program, gate)
+        raw = kept_raw(tmp_path / "data", tmp_path)
+        await program.kill()
+        for pid in processes_of(tmp_path / "data"):
+            os.kill(pid, signal.SIGKILL)
+    await becomes(lambda: not processes_of(tmp_path / "data"))
+
+    async with killable_server(tmp_path, database_url) as program:
+        after = await recovered(program, task)
+        assert (after["status"], after["reason"]) == ("lost", "server_restarted")
+        assert statuses(await state_of(program.server, "w")) == {"first": None}
+        assert (await program.server.log(task)).decode().endswith(rendered(raw))
 
 
 async def test_a_lost_apply_that_still_runs_can_be_cancelled(tmp_path: Path, database_url: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from iac.store.database import Connection, open_database
 from tests.harness.killable import killable_server
 from tests.harness.postgres import statement
 from tests.harness.server import running_server
@@ -34,14 +35,27 @@ REFUSALS = {
 
 
 async def refuse(url: str, what: str) -> None:
-    """From now on the database does not take it."""
+    """From now on the database does not take it; the sequence `refused` counts how often that was tried."""
     event, when, code = REFUSALS[what]
+    await statement(url, "CREATE SEQUENCE refused START 1")
     await statement(
         url,
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END$$",
+        f"$$BEGIN PERFORM nextval('refused'); RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END$$",
     )
     await statement(url, f"CREATE TRIGGER refusing {event} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION refuse()")
+
+
+async def refused_twice(url: str) -> None:
+    """Returns when it was tried again after a refusal."""
+    async with open_database(url, pool_size=1) as somebody:
+        with trio.fail_after(30):
+            while await somebody.tx(_refusals) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+
+
+async def _refusals(c: Connection) -> int:
+    return int(await c.value("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM refused"))
 
 
 async def take_again(url: str, what: str) -> None:
@@ -60,7 +74,7 @@ async def test_an_apply_outlasts_a_database_that_takes_nothing_for_a_while(
         await refuse(database_url, what)
         gate.open()
         await becomes(lambda: not processes_of(tmp_path / "data"))
-        await trio.sleep(0.8)  # some attempts are made and fail; how many is not what matters
+        await refused_twice(database_url)
         assert (await server.call("GET", f"/api/v1/tasks/{task}"))["status"] == "running"
         await take_again(database_url, what)
 
