@@ -17,6 +17,7 @@ from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.store import configurations, creation, logs, plans, statefiles, tasks, variables, workspaces
 from iac.store.creation import NewTask
 from iac.store.database import Database, open_database
+from iac.store.identity import new_id
 from iac.store.sealing import Keyring
 from tests.fakes.memory_accessor import MemoryAccessor
 
@@ -112,7 +113,7 @@ class StorePlatform:
         made = await self.database.tx(
             workspaces.create,
             {
-                "name": "w", "description": "", "execution_mode": "local", "engine": "terraform", "tags": {},
+                "name": new_id("w"), "description": "", "execution_mode": "local", "engine": "terraform", "tags": {},
                 "terraform_version": "latest", "working_directory": "", "auto_apply": False, "provider_config": None,
             },
             by="test",

@@ -53,6 +53,20 @@ class Killable:
         return [json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{")]
 
 
+def processes_of(data_dir: Path) -> list[int]:
+    """Every process that runs for a task of this server, however far it went away from it."""
+    mark = f"TMPDIR={data_dir.absolute()}/tasks/".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            environment = Path(f"/proc/{name}/environ").read_bytes() if name.isdigit() else b""
+        except OSError:
+            continue
+        if any(entry.startswith(mark) for entry in environment.split(b"\0")):
+            found.append(int(name))
+    return found
+
+
 @asynccontextmanager
 async def killable_server(
     root: Path, database_url: str | None, *, env: Mapping[str, str] | None = None
@@ -86,6 +100,11 @@ async def killable_server(
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
             yield Killable(process, RunningServer(url, client, settings, trio.Event(), trio.Event()), log_file)
+    except BaseException:
+        # A test that fails must not leave a Terraform that waits for ever; one that goes on wants it to live.
+        for pid in processes_of(root / "data"):
+            os.kill(pid, signal.SIGKILL)
+        raise
     finally:
         with trio.CancelScope(shield=True):
             if process.returncode is None:

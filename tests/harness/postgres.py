@@ -49,6 +49,12 @@ def fresh_database(url: str, *, empty: bool = False) -> str:
     return url.replace("/postgres?", f"/{name}?")
 
 
+def drop_database(url: str, database_url: str) -> None:
+    """A hundred of them would fill the disk, and hold up the cluster's end."""
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def execute(url: str, statement: str) -> None:
     """One statement on a connection of its own, outside of any Trio loop."""
 

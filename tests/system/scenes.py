@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import trio
 
 from iac.executor.leftovers import alive, start_time_of
 from tests.fakes.fake_terraform import install, ledger_of
+from tests.harness.killable import processes_of
 from tests.harness.server import PATIENT, RunningServer
 
 ONE = 'resource "terraform_data" "a" {\n  input = "x"\n}\n'
@@ -107,20 +107,6 @@ async def state_of(server: RunningServer, workspace: str) -> dict[str, Any]:
 def statuses(state: dict[str, Any]) -> dict[str, str | None]:
     """Of each resource's only instance: None or "tainted"."""
     return {resource["name"]: resource["instances"][0].get("status") for resource in state["resources"]}
-
-
-def processes_of(data_dir: Path) -> list[int]:
-    """Every process that runs for a task of this server, however far it went away from it."""
-    mark = f"TMPDIR={data_dir.absolute()}/tasks/".encode()
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            environment = Path(f"/proc/{name}/environ").read_bytes() if name.isdigit() else b""
-        except OSError:
-            continue
-        if any(entry.startswith(mark) for entry in environment.split(b"\0")):
-            found.append(int(name))
-    return found
 
 
 def runs(pid: int) -> bool:

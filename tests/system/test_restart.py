@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from iac.executor.log_spool import Transform
-from tests.harness.killable import Killable, killable_server
+from tests.harness.killable import Killable, killable_server, processes_of
 from tests.system.scenes import (
     ONE,
     Gate,
@@ -24,7 +24,6 @@ from tests.system.scenes import (
     cancel,
     exists,
     lock_of,
-    processes_of,
     state_of,
     statuses,
 )

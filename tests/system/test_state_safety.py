@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from iac.store.database import Connection, open_database
-from tests.harness.killable import killable_server
+from tests.harness.killable import killable_server, processes_of
 from tests.harness.postgres import statement
 from tests.harness.server import running_server
 from tests.system.scenes import (
@@ -19,7 +19,6 @@ from tests.system.scenes import (
     becomes,
     exists,
     lock_of,
-    processes_of,
     state_of,
     statuses,
 )
