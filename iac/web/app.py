@@ -41,6 +41,7 @@ def create_app(platform: Platform) -> QuartTrio:
         return Response(docs.page(api.operations), content_type="text/html; charset=utf-8", headers=docs.HEADERS)
 
     app.add_url_rule("/api/v1/openapi.json", view_func=openapi_json, methods=["GET"])
+
     async def root() -> Response:
         return Response(b"", status=302, headers={"Location": "/docs"})
 

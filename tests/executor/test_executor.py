@@ -130,8 +130,16 @@ async def test_a_terraform_that_crashes_in_a_plan_is_a_failure_with_its_exit_cod
 
 
 async def test_a_plan_without_changes_is_told_by_its_exit_code_and_its_json(tmp_path: Path) -> None:
-    empty = {"format_version": "1.2", "terraform_version": "1.11.4", "resource_changes": [], "output_changes": {}, "planned_values": {},
-             "applyable": False, "complete": True, "errored": False}  # fmt: skip
+    empty = {
+        "format_version": "1.2",
+        "terraform_version": "1.11.4",
+        "resource_changes": [],
+        "output_changes": {},
+        "planned_values": {},
+        "applyable": False,
+        "complete": True,
+        "errored": False,
+    }
     bench = fake(tmp_path, plan={"exit": 0}, show={"plan_json": empty})
 
     result = await bench.run(order := bench.accessor.order())
