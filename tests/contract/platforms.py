@@ -113,7 +113,7 @@ class StorePlatform:
         made = await self.database.tx(
             workspaces.create,
             {
-                "name": new_id("w"), "description": "", "execution_mode": "local", "engine": "terraform", "tags": {},
+                "name": new_id("ws"), "description": "", "execution_mode": "local", "engine": "terraform", "tags": {},
                 "terraform_version": "latest", "working_directory": "", "auto_apply": False, "provider_config": None,
             },
             by="test",
