@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import pytest
 import trio
@@ -15,7 +14,6 @@ from msgspec.structs import replace
 from iac.actors.canceller import CancelTask, canceller
 from iac.actors.local_runner import LOCAL, QUEUED_ORDERS, LocalRunner
 from iac.actors.running import Running
-from iac.actors.supervision import Backoff, restarting
 from iac.actors.worker import Execute, worker
 from iac.domain.records import Task
 from iac.domain.work import RunTask
@@ -226,35 +224,3 @@ async def test_the_canceller_ends_when_its_orders_end() -> None:
 
 
 # Supervision
-
-
-async def test_an_actor_is_started_again_after_the_named_errors_only(autojump_clock: trio.testing.MockClock) -> None:
-    starts: list[float] = []
-
-    async def actor(fails: Callable[[int], Exception | None]) -> None:
-        starts.append(trio.current_time())
-        if error := fails(len(starts)):
-            raise error
-
-    backoff = Backoff(first=1, most=3)
-    again: Callable[..., Awaitable[None]] = partial(restarting, when=(OSError,), backoff=backoff)
-    await again(partial(actor, lambda start: OSError() if start < 6 else None))
-    assert starts == [0, 1, 3, 6, 9, 12]
-
-    with pytest.raises(KeyError):
-        await again(partial(actor, lambda _: KeyError("a bug is seen")))
-
-
-async def test_an_actor_that_ran_steadily_is_started_again_soon(autojump_clock: trio.testing.MockClock) -> None:
-    starts: list[float] = []
-
-    async def actor() -> None:
-        starts.append(trio.current_time())
-        if len(starts) == 3:
-            await trio.sleep(100)
-        if len(starts) < 5:
-            raise OSError
-
-    await restarting(actor, when=(OSError,), backoff=Backoff(first=1, most=8, steady_after=50))
-
-    assert starts == [0, 1, 3, 104, 106]
