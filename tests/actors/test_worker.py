@@ -221,6 +221,3 @@ async def test_the_canceller_ends_when_its_orders_end() -> None:
         await canceller(orders, running)
 
     assert seat.scope.cancel_called
-
-
-# Supervision
