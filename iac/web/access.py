@@ -16,6 +16,7 @@ from iac.store.database import Connection
 from iac.store.identity import new_token
 from iac.web import views
 from iac.web.auth import RIGHTS
+from iac.web.paging import cut
 from iac.web.platform import Platform
 from iac.web.routing import JSON, Api, Call, NoQuery
 
@@ -69,11 +70,8 @@ def _people(api: Api, platform: Platform) -> None:
     async def list_audit(call: Call[None, AuditQuery]) -> access_bodies.AuditPage:
         q = call.query
         found = await platform.read(audit.page, limit=q.limit + 1, before=q.cursor, subject=q.subject)
-        more = len(found) > q.limit
-        return access_bodies.AuditPage(
-            items=[views.audit_entry(record) for record in found[: q.limit]],
-            next_cursor=str(found[q.limit - 1].id) if more else None,
-        )
+        page, cursor = cut(found, q.limit, lambda record: record.id)
+        return access_bodies.AuditPage(items=[views.audit_entry(record) for record in page], next_cursor=cursor)
 
 
 def _token(record: ApiToken, token: str | None = None) -> access_bodies.TokenView:

@@ -15,6 +15,7 @@ from iac.domain.variables import check_name, check_value
 from iac.errors import Invalid
 from iac.store import configurations, resources, variables, workspaces
 from iac.web import views
+from iac.web.paging import cut
 from iac.web.platform import Platform
 from iac.web.routing import MIB, Api, Call, NoQuery
 from iac.web.workspaces import WS
@@ -83,11 +84,8 @@ def _configurations(api: Api, platform: Platform) -> None:
         held = await platform.read(workspaces.get, call.path["ws"])
         q = call.query
         found = await platform.read(configurations.page, held.id, limit=q.limit + 1, before=q.cursor)
-        more = len(found) > q.limit
-        return bodies.ConfigurationPage(
-            items=[views.configuration(record) for record in found[: q.limit]],
-            next_cursor=found[q.limit - 1].id if more else None,
-        )
+        page, cursor = cut(found, q.limit, lambda record: record.id)
+        return bodies.ConfigurationPage(items=[views.configuration(record) for record in page], next_cursor=cursor)
 
 
 def _prepared(body: _Body, working_directory: str) -> Prepared:

@@ -22,6 +22,7 @@ from iac.store.identity import new_id
 from iac.store.sealing import Keyring
 from iac.store.tasks import Filter, Moved
 from iac.web import views
+from iac.web.paging import cut
 from iac.web.platform import Platform
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -144,12 +145,8 @@ async def _moved(platform: Platform, task_id: int, event: Event, *, by: str, ver
 
 async def listed(platform: Platform, chosen: Filter, *, limit: int, cursor: int | None) -> bodies.TaskPage:
     found, counts = await platform.read(_page, chosen, limit=limit + 1, before=cursor)
-    more = len(found) > limit
-    return bodies.TaskPage(
-        items=await shown(platform, found[:limit]),
-        next_cursor=str(found[limit - 1].id) if more else None,
-        counts=counts,
-    )
+    page, next_cursor = cut(found, limit, lambda task: task.id)
+    return bodies.TaskPage(items=await shown(platform, page), next_cursor=next_cursor, counts=counts)
 
 
 async def _page(c: Connection, chosen: Filter, *, limit: int, before: int | None) -> tuple[list[Task], dict[str, int]]:

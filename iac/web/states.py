@@ -10,6 +10,7 @@ from iac.domain import bodies
 from iac.store import statefiles, variables, workspaces
 from iac.web import operations, views
 from iac.web.inputs import PageQuery
+from iac.web.paging import cut
 from iac.web.platform import Platform
 from iac.web.routing import JSON, MIB, Api, Call, NoQuery
 from iac.web.workspaces import WS
@@ -32,6 +33,11 @@ class RollbackQuery(msgspec.Struct, frozen=True):
 
 def declare(api: Api, platform: Platform) -> None:
     """Puts this module's operations on the table."""
+    _reading(api, platform)
+    _writing(api, platform)
+
+
+def _reading(api: Api, platform: Platform) -> None:
     path = f"{WS}/<ws>/state-versions"
 
     @api.operation(
@@ -42,29 +48,8 @@ def declare(api: Api, platform: Platform) -> None:
         held = await platform.read(workspaces.get, call.path["ws"])
         q = call.query
         found = await platform.read(statefiles.page, held.id, limit=q.limit + 1, before=q.cursor)
-        more = len(found) > q.limit
-        return bodies.StateVersionPage(
-            items=[views.state_version(record) for record in found[: q.limit]],
-            next_cursor=found[q.limit - 1].id if more else None,
-        )
-
-    @api.operation(
-        "POST", path, "Upload a state as the current one", tag=TAG, right="state", status=201, limit=STATE_LIMIT,
-        raw_body=STATE_TYPES, query=UploadQuery, answer=bodies.StateVersionView,
-        conflicts=("state_serial_too_low", "state_lineage_differs", "workspace_locked"),
-    )  # fmt: skip
-    async def upload_state(call: Call[bytes, UploadQuery]) -> bodies.StateVersionView:
-        q = call.query
-        stored = await platform.write(
-            statefiles.upload,
-            platform.keyring,
-            call.path["ws"],
-            call.body,
-            force=q.force,
-            by=call.by,
-            token=q.lock_token,
-        )
-        return views.state_version(stored)
+        page, cursor = cut(found, q.limit, lambda record: record.id)
+        return bodies.StateVersionPage(items=[views.state_version(record) for record in page], next_cursor=cursor)
 
     @api.operation(
         "GET", f"{path}/<which>", "Show a state version: `current`, a serial, or an id", tag=TAG, right="read",
@@ -85,6 +70,41 @@ def declare(api: Api, platform: Platform) -> None:
         return Response(data, content_type=JSON, headers={"Cache-Control": "no-store"})
 
     @api.operation(
+        "GET", f"{WS}/<ws>/outputs", "The outputs of the current state; sensitive values are left out or masked", tag=TAG,
+        right="read", answer=bodies.OutputList,
+    )  # fmt: skip
+    async def list_outputs(call: Call[None, NoQuery]) -> bodies.OutputList:
+        held = await platform.read(workspaces.get, call.path["ws"])
+        state = await platform.read(statefiles.current, platform.keyring, held.id)
+        if state is None:
+            return bodies.OutputList(items=[], state_serial=None)
+        known = await platform.read(variables.for_bundle, platform.keyring, held.id)
+        items = await trio.to_thread.run_sync(operations.shown_outputs, state.data, known)
+        return bodies.OutputList(items=items, state_serial=state.serial)
+
+
+def _writing(api: Api, platform: Platform) -> None:
+    path = f"{WS}/<ws>/state-versions"
+
+    @api.operation(
+        "POST", path, "Upload a state as the current one", tag=TAG, right="state", status=201, limit=STATE_LIMIT,
+        raw_body=STATE_TYPES, query=UploadQuery, answer=bodies.StateVersionView,
+        conflicts=("state_serial_too_low", "state_lineage_differs", "workspace_locked"),
+    )  # fmt: skip
+    async def upload_state(call: Call[bytes, UploadQuery]) -> bodies.StateVersionView:
+        q = call.query
+        stored = await platform.write(
+            statefiles.upload,
+            platform.keyring,
+            call.path["ws"],
+            call.body,
+            force=q.force,
+            by=call.by,
+            token=q.lock_token,
+        )
+        return views.state_version(stored)
+
+    @api.operation(
         "POST", f"{path}/<int(max=9223372036854775807):serial>/rollback",
         "Make an old state current again, as a new version", tag=TAG,
         right="state", status=201, query=RollbackQuery, answer=bodies.StateVersionView,
@@ -100,16 +120,3 @@ def declare(api: Api, platform: Platform) -> None:
             token=call.query.lock_token,
         )
         return views.state_version(stored)
-
-    @api.operation(
-        "GET", f"{WS}/<ws>/outputs", "The outputs of the current state; sensitive values are left out or masked", tag=TAG,
-        right="read", answer=bodies.OutputList,
-    )  # fmt: skip
-    async def list_outputs(call: Call[None, NoQuery]) -> bodies.OutputList:
-        held = await platform.read(workspaces.get, call.path["ws"])
-        state = await platform.read(statefiles.current, platform.keyring, held.id)
-        if state is None:
-            return bodies.OutputList(items=[], state_serial=None)
-        known = await platform.read(variables.for_bundle, platform.keyring, held.id)
-        items = await trio.to_thread.run_sync(operations.shown_outputs, state.data, known)
-        return bodies.OutputList(items=items, state_serial=state.serial)
