@@ -30,7 +30,7 @@ from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
 from iac.actors.supervision import stop_signals
 from iac.domain.agent_session import Times
 from iac.domain.lifecycle import Cancel
-from iac.errors import IacError, StartFailed
+from iac.errors import IacError, StartFailed, Unavailable
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.binaries import Binaries, BinarySettings
 from iac.executor.executor import TerraformExecutor
@@ -39,7 +39,7 @@ from iac.executor.steps import cli_config_of
 from iac.executor.terraform import machine_environment
 from iac.settings import ServerSettings
 from iac.store import keys, tasks, tokens
-from iac.store.database import Database, open_database
+from iac.store.database import EX_UNAVAILABLE, Database, open_database
 from iac.store.embedded import open_embedded
 from iac.store.identity import new_id, new_token
 from iac.store.migrating import migrate
@@ -168,7 +168,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     wakes = Wakes()
     fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake)
     dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes)
-    accessor = LocalDataAccessor(database, keyring, Changes(task=task_changed.ring, log=log_grew.ring))
+    accessor = LocalDataAccessor(database, keyring, Changes(task_changed.ring, log_grew.ring, dispatcher.wake))
     platform = Platform(
         database, keyring, dispatcher, local, fleet, accessor, task_changed, log_grew, draining=trio.Event()
     )
@@ -274,12 +274,12 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
     except BaseExceptionGroup as group:
-        failed = group.subgroup(StartFailed)
+        failed = group.subgroup((StartFailed, Unavailable))
         if failed is None:
             raise
         first = next(_leaves(failed))
         sys.stderr.write(f"{first}\n")
-        sys.exit(first.exit_code if isinstance(first, StartFailed) else 70)
+        sys.exit(first.exit_code if isinstance(first, StartFailed) else EX_UNAVAILABLE)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

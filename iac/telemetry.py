@@ -65,11 +65,16 @@ class Console(logging.Formatter):
     """One line a record for people: time, level, phrase, facts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        facts = " ".join(f"{key}={value}" for key, value in _facts(record).items())
+        facts = " ".join(f"{key}={_on_one_line(value)}" for key, value in _facts(record).items())
         line = f"{_at(record)[11:23]} {record.levelname:<7} {record.getMessage()}" + (f"  {facts}" if facts else "")
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+def _on_one_line(value: object) -> str:
+    """What others chose must neither look like a record of ours nor steer the terminal."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(value))
 
 
 def configure(level: LogLevel, style: LogFormat, to: TextIO | Path | None = None) -> None:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from iac.store.database import Database, open_database
-from tests.harness.postgres import fresh_database, running_postgres
+from tests.harness.postgres import drop_database, fresh_database, running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +24,11 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(postgres: str) -> str:
+def database_url(postgres: str) -> Iterator[str]:
     """A fresh, migrated database."""
-    return fresh_database(postgres)
+    url = fresh_database(postgres)
+    yield url
+    drop_database(postgres, url)
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from msgspec.structs import asdict
 
 from iac.actors.fleet import Fleet
 from iac.actors.local_runner import LOCAL, LocalRunner
-from iac.domain.lifecycle import Lose, QueueTimeout, Unassign
+from iac.domain.lifecycle import Event, Lose, QueueTimeout, Unassign
 from iac.domain.messages import RunTaskOrder
 from iac.domain.records import Task, Workspace
 from iac.domain.scheduling import Assignment, Wait, schedule, why
 from iac.domain.work import RunTask
-from iac.errors import Conflict, NotFound, Unavailable
+from iac.errors import Conflict, IacError, NotFound, WorkspaceLocked
 from iac.store import assignments, tasks, workspaces
 from iac.store.database import Connection, Database
 from iac.store.identity import new_id
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0
 QUEUE_TIMEOUT = timedelta(hours=24)
+HELD = ("assigned", "running", "cancelling")
 
 
 class Wakes:
@@ -82,13 +83,13 @@ class Dispatcher:
         while True:
             try:
                 await self.look()
-            except Unavailable as error:
-                log.warning("the waiting line cannot be read", extra={"error": error.message})
+            except IacError as error:
+                log.warning("the waiting line cannot be moved on", extra={"error": error.message})
             await self._wakes.wait(LOOK_EVERY)
 
     async def look(self) -> None:
         """One pass: reconcile, decide, hand out."""
-        found = await self._database.tx(tasks.waiting_and_running)
+        found = await self._database.read(tasks.waiting_and_running)
         now = datetime.now(UTC)
         await self._reconcile(found, now)
         holders = await self._holders(found)
@@ -99,22 +100,25 @@ class Dispatcher:
         self._waits = decided.waits
         by_id = {task.id: task for task in found}
         for assignment in decided.assignments:
-            await self._hand_out(assignment, by_id[assignment.task_id], now)
+            await self._hand_out(assignment, by_id[assignment.task_id])
 
     async def _holders(self, found: list[Task]) -> dict[str, Workspace]:
         wanted = {task.workspace_id for task in found if task.status == "pending"}
-        return await self._database.tx(_workspaces, sorted(wanted)) if wanted else {}
+        return await self._database.read(_workspaces, sorted(wanted)) if wanted else {}
 
-    async def _hand_out(self, assignment: Assignment, task: Task, now: datetime) -> None:
+    async def _hand_out(self, assignment: Assignment, task: Task) -> None:
         try:
             assigned, token = await self._database.tx(_assign, assignment.task_id, assignment.runner_id, new_id("asg"))
+        except WorkspaceLocked as error:
+            self._waits = {**self._waits, task.id: Wait("workspace_locked", error.message)}
+            return
         except (Conflict, NotFound) as error:
             log.info("the task went elsewhere", extra={"task_id": task.id, "error": error.message})
             return
-        self._served[task.workspace_id] = now
+        self._served[task.workspace_id] = datetime.now(UTC)  # not one instant for all: the round-robin goes by it
         self._changed(task.id)
         if not self._deliver(assigned, token):
-            await self._database.tx(tasks.move, task.id, Unassign(fence=assigned.fence))
+            await self._move(assigned, Unassign(fence=assigned.fence))
 
     def _deliver(self, task: Task, token: str | None) -> bool:
         if token is None or task.agent_id is None or self._fleet is None:
@@ -126,26 +130,32 @@ class Dispatcher:
         """Puts right what no event would: queue time-outs, and tasks that the local runner holds but does not run."""
         for task in found:
             if task.status == "queued" and task.queued_at is not None and now - task.queued_at > QUEUE_TIMEOUT:
-                await self._database.tx(tasks.move, task.id, QueueTimeout(after=QUEUE_TIMEOUT))
+                await self._move(task, QueueTimeout(after=QUEUE_TIMEOUT))
         running = self._local.running.fences
         missing = frozenset(
-            task.fence
-            for task in found
-            if task.agent_id == LOCAL and task.status in ("running", "cancelling") and task.fence not in running
+            task.fence for task in found if task.agent_id == LOCAL and task.status in HELD and task.fence not in running
         )
         for task in found:
-            # Seen twice: the first time it may just have ended, with its row read before.
+            # Seen twice: the first time it may just have ended or been handed out, with its row read before.
             if task.fence in missing & self._missing:
                 await self._give_up(task)
         self._missing = missing
 
     async def _give_up(self, task: Task) -> None:
         log.error("a task was held by nobody", extra={"task_id": task.id})
-        lost = Lose(fence=task.fence, reason="runner_lost", detail="The server no longer runs it.", retry=False)
+        if task.status == "assigned":
+            # Its order never came to the worker: the answer to the assignment was lost. Nothing has happened yet.
+            await self._move(task, Unassign(fence=task.fence))
+        else:
+            detail = "The server no longer runs it."
+            await self._move(task, Lose(fence=task.fence, reason="runner_lost", detail=detail, retry=False))
+
+    async def _move(self, task: Task, event: Event) -> None:
+        """A move that may come too late: then the task has gone on by itself."""
         try:
-            await self._database.tx(tasks.move, task.id, lost)
-        except Conflict as error:
-            log.info("the task ended after all", extra={"task_id": task.id, "error": error.message})
+            await self._database.tx(tasks.move, task.id, event)
+        except (Conflict, NotFound) as error:
+            log.info("the task has gone on meanwhile", extra={"task_id": task.id, "error": error.message})
         self._changed(task.id)
 
 

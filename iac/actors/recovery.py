@@ -36,7 +36,9 @@ from iac.store.database import Database
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.5
+SERVER_RESTARTED = "server_restarted"
 CUT_OFF = "The server ended while Terraform was running."
+COLLECTED = "collected after a restart of the server"
 
 
 async def give_up_what_was_running(database: Database) -> list[Task]:
@@ -46,7 +48,7 @@ async def give_up_what_was_running(database: Database) -> list[Task]:
         if task.status == "assigned":
             moved = await database.tx(tasks.move, task.id, Unassign(fence=task.fence))
         elif task.status in ("running", "cancelling"):
-            event = Lose(fence=task.fence, reason="server_restarted", detail=CUT_OFF, retry=False)
+            event = Lose(fence=task.fence, reason=SERVER_RESTARTED, detail=CUT_OFF, retry=False)
             moved = await database.tx(tasks.move, task.id, event)
         else:
             continue
@@ -80,8 +82,7 @@ class Salvage:
 
     async def _collect(self, place: workdir.Workdir, order: RunTask | None) -> None:
         if order is None:
-            # The order is written first: without it nothing was ever started here.
-            await trio.to_thread.run_sync(workdir.remove, place)
+            await trio.to_thread.run_sync(_remove_unless_used, place)
             return
         if order.action == "plan":
             await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
@@ -92,67 +93,93 @@ class Salvage:
             await trio.to_thread.run_sync(workdir.remove, place)
             return
         place = workdir.Workdir(place.root, data.bundle.working_directory)
+        task = await self.database.tx(tasks.get, order.task_id)
+        began = CUT_OFF if task.reason == SERVER_RESTARTED else ""
         run = Run(order, data, place, self.policy, before=data.state)
-        receipt = await self._log_and_state(run)
+        # A log that was closed already is whole; then only the state was missing.
+        log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
+        receipt = await (self._log_and_state(run, began) if log_open else self._state(run, began))
         if run.log is not None:
             await self.database.tx(logs.close, order.task_id, order.fence, run.log)
-        await self.database.tx(tasks.annotate, order.task_id, order.fence, _told(run, receipt))
-        if run.state_safe and run.log is not None:
+        if told := _told(run, began, receipt):
+            await self.database.tx(tasks.annotate, order.task_id, order.fence, told)
+        if run.state_safe and (run.log is not None or not log_open):
             await trio.to_thread.run_sync(workdir.remove, place)
 
-    async def _log_and_state(self, run: Run) -> str | None:
-        receipt = None
+    async def _log_and_state(self, run: Run, began: str) -> str | None:
+        masked = await trio.to_thread.run_sync(workdir.masked_values, run.workdir)
         carrier = Carrier(
             send=partial(self.accessor.save_task_log, run.order), on_stage=_nothing_to_say, on_progress=_no_progress
         )
         async with open_log(
             run.workdir.raw_log,
             carrier,
-            secrets=run.data.sensitive_values,
+            secrets=masked,
             start=run.data.log_offset,
             policy=self.policy.log(run.data.log_max_bytes),
         ) as (spool, transform):
             run.spool = spool
-            await self._until_ended(run)
-            run.say(CUT_OFF)
-            if run.order.action == "apply":
-                stored = await steps.save_state(run, self.accessor)
-                receipt = None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
+            try:
+                receipt = await self._state(run, began)
+            except trio.Cancelled:
+                spool.abandon()
+                raise
         if spool.complete:
             run.log = transform.digest
         return receipt
 
+    async def _state(self, run: Run, began: str) -> str | None:
+        await self._until_ended(run)
+        run.say(began or COLLECTED)
+        # Without its plan an apply never began, and the state here may not even be written to its end.
+        if run.order.action != "apply" or not run.workdir.plan.exists():
+            return None
+        stored = await steps.save_state(run, self.accessor)
+        return None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
+
     async def _until_ended(self, run: Run) -> None:
         """Waits for a Terraform that outlived us; a cancel reaches it as it would have reached it before."""
         record = read_pid_file(run.workdir.pid_file)
-        seat = self.running.admit(run.order)
+        seat = None if record is None else self.running.admit(run.order)
         if record is None or seat is None:
             return
         try:
             with seat.scope:
                 await _end_of(record)
-            if seat.scope.cancelled_caught:
+            if seat.scope.cancelled_caught and record.running():
                 with suppress(ProcessLookupError):
                     os.kill(record.pid, signal.SIGTERM)
-                with trio.move_on_after(0 if seat.hurry.is_set() else run.ladder.grace):
-                    await _end_of(record)
+                with trio.move_on_after(run.ladder.grace):
+                    await _end_of(record, seat.hurry)
             await trio.to_thread.run_sync(kill_leftovers, str(run.workdir.tmp))
         finally:
             self.running.forget(run.order.fence)
 
 
-async def _end_of(record: PidRecord) -> None:
-    """It is not our child, so nobody tells us."""
-    while record.running():  # noqa: ASYNC110
+async def _end_of(record: PidRecord, hurry: trio.Event | None = None) -> None:
+    """It is not our child, so nobody tells us. Returns sooner once `hurry` is set."""
+    while record.running() and not (hurry is not None and hurry.is_set()):  # noqa: ASYNC110
         await trio.sleep(LOOK_EVERY)
 
 
-def _told(run: Run, receipt: str | None) -> str:
+def _remove_unless_used(place: workdir.Workdir) -> None:
+    """A directory without its order. Nothing was started in it, unless a fault of the disk took the order away."""
+    if place.raw_log.exists():
+        log.error("a work directory without its order is kept", extra={"directory": str(place.root)})
+    else:
+        workdir.remove(place)
+
+
+def _told(run: Run, began: str, receipt: str | None) -> str:
+    """What the task's detail says from now on; nothing where what it says is still true."""
     if run.order.action == "plan":
-        return CUT_OFF
+        return began
     if not run.state_safe:
-        return f"{CUT_OFF} Its state could not be stored; it is kept in {run.workdir.root} on this host."
-    return f"{CUT_OFF} Afterwards {receipt or 'the state was found unchanged'}. Check it, then resolve the task."
+        return f"{began} Its state could not be stored; it is kept in {run.workdir.root} on this host.".lstrip()
+    if not began and receipt is None:
+        return ""
+    found = f"Afterwards {receipt or 'the state was found unchanged'}. Check it, then resolve the task."
+    return f"{began} {found}".lstrip()
 
 
 async def _nothing_to_say(_stage: str) -> None: ...

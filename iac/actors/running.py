@@ -51,7 +51,7 @@ class Running:
             self._stop(seat, force=force)
             return
         # Orders and cancellations come on two channels: this one may have overtaken its order.
-        self._doomed[fence] = force
+        self._doomed[fence] = force or self._doomed.get(fence, False)
         while len(self._doomed) > REMEMBERED:
             self._doomed.popitem(last=False)
 

@@ -6,13 +6,13 @@ refuses and Unreachable where there is no answer, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 from urllib.parse import quote
 
 from iac.cli.following import End, LogBytes, LogEvent, StatusEvent, follow_log
 from iac.cli.transport import ApiError, BadServer, Transport, Unreachable
-from iac.domain import bodies
+from iac.domain import access_bodies, bodies
 
 __all__ = ["ApiClient", "ApiError", "BadServer", "End", "LogBytes", "LogEvent", "StatusEvent", "Unreachable"]
 
@@ -26,8 +26,8 @@ PAGE = 200
 class ApiClient(Transport):
     """One server as one user."""
 
-    def me(self) -> bodies.Me:
-        return self.call("GET", f"{API}/me", into=bodies.Me)
+    def me(self) -> access_bodies.Me:
+        return self.call("GET", f"{API}/me", into=access_bodies.Me)
 
     # Workspaces, named by id or name.
 
@@ -112,14 +112,19 @@ class ApiClient(Transport):
     def create_task(self, ws: str, body: bodies.TaskCreate) -> bodies.TaskView:
         return self.call("POST", _ws(ws, "tasks"), into=bodies.TaskView, body=body)
 
-    def cancel_task(self, task_id: int, *, force: bool = False) -> bodies.TaskView:
-        return self._decide(task_id, "cancel", bodies.CancelRequest(force=force))
+    # A decision that was already taken does no harm when it comes again: it is refused, so patience is allowed.
 
-    def confirm_task(self, task_id: int, *, plan_digest: str | None = None, comment: str = "") -> bodies.TaskView:
-        return self._decide(task_id, "confirm", bodies.ConfirmRequest(comment=comment, plan_digest=plan_digest))
+    def cancel_task(self, task_id: int, *, force: bool = False, patience: float = 0.0) -> bodies.TaskView:
+        return self._decide(task_id, "cancel", bodies.CancelRequest(force=force), patience)
 
-    def discard_task(self, task_id: int, comment: str = "") -> bodies.TaskView:
-        return self._decide(task_id, "discard", bodies.CommentRequest(comment=comment))
+    def confirm_task(
+        self, task_id: int, *, plan_digest: str | None = None, comment: str = "", patience: float = 0.0
+    ) -> bodies.TaskView:
+        body = bodies.ConfirmRequest(comment=comment, plan_digest=plan_digest)
+        return self._decide(task_id, "confirm", body, patience)
+
+    def discard_task(self, task_id: int, comment: str = "", *, patience: float = 0.0) -> bodies.TaskView:
+        return self._decide(task_id, "discard", bodies.CommentRequest(comment=comment), patience)
 
     def retry_task(self, task_id: int) -> bodies.TaskView:
         return self.call("POST", _task(task_id, "retry"), into=bodies.TaskView)
@@ -132,9 +137,13 @@ class ApiClient(Transport):
         return self.call("GET", _task(task_id, "changes"), into=bodies.ChangeList).items
 
     def _decide(
-        self, task_id: int, what: Literal["cancel", "confirm", "discard", "resolve"], body: object
+        self,
+        task_id: int,
+        what: Literal["cancel", "confirm", "discard", "resolve"],
+        body: object,
+        patience: float = 0.0,
     ) -> bodies.TaskView:
-        return self.call("POST", _task(task_id, what), into=bodies.TaskView, body=body)
+        return self.call("POST", _task(task_id, what), into=bodies.TaskView, body=body, patience=patience)
 
     # Logs.
 
@@ -156,7 +165,7 @@ class ApiClient(Transport):
         *,
         patience: float = 300.0,
         on_break: Callable[[str], None] | None = None,
-    ) -> Iterator[LogEvent]:
+    ) -> Generator[LogEvent, None, None]:
         """As `iac.cli.following.follow_log`: LogBytes and StatusEvent, then one End."""
         return follow_log(self, task_id, offset, patience=patience, on_break=on_break)
 

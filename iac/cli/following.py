@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import httpx
 import msgspec
@@ -54,7 +54,7 @@ def follow_log(
     *,
     patience: float = 300.0,
     on_break: Callable[[str], None] | None = None,
-) -> Iterator[LogEvent]:
+) -> Generator[LogEvent, None, None]:
     """Events until `End`. A broken connection is replaced, and the log goes on with the byte that is due.
 
     Gives up after `patience` seconds without an answer; `on_break` is told why each connection ended. Raises ApiError

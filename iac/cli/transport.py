@@ -77,7 +77,7 @@ class Transport:
             base_url=self.url,
             headers=headers,
             timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_WITHIN)),
-            verify=True if ca_file is None else _context(ca_file),
+            verify=_context(self.url, ca_file),
         )
 
     def __enter__(self) -> Self:
@@ -183,9 +183,12 @@ def _checked_token(token: str) -> str:
     return token
 
 
-def _context(ca_file: Path | str) -> ssl.SSLContext:
+def _context(url: str, ca_file: Path | str | None) -> ssl.SSLContext:
+    if ca_file is None and url.startswith("http:"):
+        # Never used, and trusts nobody: loading the authorities takes longer than most commands.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        return ssl.create_default_context(cafile=str(ca_file))
+        return httpx.create_ssl_context() if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError) as error:
         raise BadServer(f"The CA file {ca_file} cannot be used: {error}.") from None
 

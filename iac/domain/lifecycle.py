@@ -198,6 +198,8 @@ def _newer_fence(task: Task, fence: int) -> None:
 def _assign(task: Task, event: Assign, now: datetime) -> Decision:
     _need(task, "queued", by="assign")
     _newer_fence(task, event.fence)
+    if task.phase == "plan":
+        task = replace(task, plan_digest=None, has_changes=None)  # what an earlier attempt stored is not this one's
     return Decision(
         replace(
             task,
@@ -331,14 +333,18 @@ def _planned(task: Task, now: datetime) -> Decision:
     if task.status == "cancelling":
         # The plan is stored, but it was asked to stop: it must not wait for, or even get, an approval.
         return _end(task, "cancelled", now, reason=task.cancel_reason)
+    digest = task.plan_digest
+    if digest is None:
+        # Only a stored plan counts; without one "no changes" would be a guess.
+        raise IllegalTransition(f"Task {task.id} has no stored plan; store it, then report it.", status=task.status)
     task = replace(task, planned_at=now, reason=None, detail=None)
     if task.action == "plan":
         outcome = "planned" if task.has_changes else "planned_and_finished"
         return _end(task, "succeeded", now, outcome=outcome)
     if not task.has_changes:
         return _end(task, "succeeded", now, outcome="planned_and_finished")
-    if task.auto_apply and task.plan_digest is not None:
-        by = Confirmation(by="auto-apply", at=now, comment="", plan_digest=task.plan_digest)
+    if task.auto_apply:
+        by = Confirmation(by="auto-apply", at=now, comment="", plan_digest=digest)
         return Decision(_to_apply(task, by, now))
     return Decision(replace(task, status="planned", agent_id=None, assignment_id=None, stage=None))
 

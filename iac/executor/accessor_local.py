@@ -38,11 +38,16 @@ IN_A_THREAD = 64 * 1024
 Noted = Callable[[Connection], Awaitable[object]]
 
 
+def _nobody() -> None: ...
+
+
 class Changes(msgspec.Struct, frozen=True):
-    """Who is told what changed; both are called in the loop, must not block, and may miss nothing."""
+    """Who is told what changed; all are called in the loop, must not block, and may miss nothing."""
 
     task: Callable[[int], None]
     log: Callable[[int], None]
+    slot: Callable[[], None] = _nobody
+    """A phase is over: another may begin, while the runner still cleans up."""
 
 
 class LocalDataAccessor:
@@ -61,7 +66,7 @@ class LocalDataAccessor:
         # Two transactions: what is wrong with the data must not undo the claim, or nobody could report it.
         moved = await self._database.tx(_claim, order, noted)
         self._changes.task(order.task_id)
-        return await self._database.tx(_data, self._keyring, moved.task, order, self._log_max)
+        return await self._database.read(_data, self._keyring, moved.task, order, self._log_max)
 
     async def get_left_behind(self, order: RunTask) -> TaskData:
         """The data of an assignment that an earlier life of this server left on disk, whatever became of it since.
@@ -89,7 +94,7 @@ class LocalDataAccessor:
         self._changes.task(order.task_id)
 
     async def note_progress(self, order: RunTask, entries: list[ResourceProgress]) -> None:
-        await self._database.tx(plans.note_progress, order.task_id, entries)
+        await self._database.tx(_note_progress, order, entries)
         self._changes.task(order.task_id)
 
     async def save_plan(self, order: RunTask, plan: SavedPlan, planned: list[ResourceProgress]) -> None:
@@ -109,6 +114,7 @@ class LocalDataAccessor:
         await self._database.tx(_report, order, result)
         self._changes.log(order.task_id)
         self._changes.task(order.task_id)
+        self._changes.slot()
 
 
 async def _claim(c: Connection, order: RunTask, noted: Noted | None) -> Moved:
@@ -162,6 +168,11 @@ def _sensitive_outputs(state: CurrentState | None) -> tuple[str, ...]:
         if isinstance(value, str) and value:
             found.append(value)
     return tuple(found)
+
+
+async def _note_progress(c: Connection, order: RunTask, entries: list[ResourceProgress]) -> None:
+    if (await tasks.get(c, order.task_id)).fence == order.fence:
+        await plans.note_progress(c, order.task_id, entries)
 
 
 async def _report(c: Connection, order: RunTask, result: Result) -> None:

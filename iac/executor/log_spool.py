@@ -7,9 +7,11 @@ carried again from its beginning, what is stored already is skipped, and nothing
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -118,7 +120,10 @@ class LogSpool:
         """Keeps RESERVE bytes of the disk for what follows the first `length` bytes, in steps of half of it."""
         if length + RESERVE // 2 >= self._reserved:
             self._reserved = length + RESERVE
-            _allocate(self.fd, length, RESERVE)
+            if error := _allocate(self.fd, length, RESERVE):
+                log.warning("no room could be reserved for a task's log", extra={"reason": os.strerror(error)})
+                if error != errno.ENOSPC:
+                    self._reserved = sys.maxsize  # this file system has no such thing; asking again is of no use
 
     def begin(self, stage: str) -> None:
         """Marks a stage's beginning in the log, and the end of the one before."""
@@ -177,13 +182,14 @@ class LogSpool:
             log.error("a line of the task's log was not written", extra={"error": str(error)})
 
 
-def _allocate(fd: int, offset: int, size: int) -> None:
-    """Blocks of the disk behind the file's end, its length unchanged. Linux only; elsewhere nothing is reserved."""
+def _allocate(fd: int, offset: int, size: int) -> int:
+    """Blocks of the disk behind the file's end, its length unchanged. Returns 0, or the error's number."""
     fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if fallocate is None:  # not Linux
+        return errno.ENOSYS
     keep_size = 1
-    if fallocate is None or fallocate(fd, keep_size, ctypes.c_int64(offset), ctypes.c_int64(size)) != 0:
-        reason = os.strerror(ctypes.get_errno())
-        log.warning("no room could be reserved for a task's log", extra={"bytes": size, "reason": reason})
+    done = fallocate(fd, keep_size, ctypes.c_int64(offset), ctypes.c_int64(size))
+    return 0 if done == 0 else ctypes.get_errno()
 
 
 @dataclass(frozen=True, slots=True)

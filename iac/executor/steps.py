@@ -114,7 +114,7 @@ def _read_plan(run: Run, exit_code: int) -> tuple[SavedPlan, list[ResourceProgre
 
 
 def _new_lock(run: Run) -> bytes | None:
-    """The dependency lock to keep: None when there is none, or when the configuration brings its own unchanged."""
+    """The dependency lock that this plan was made with, wherever it came from; None when `init` needed none."""
     return workdir.read_if_there(run.workdir.lock_hcl)
 
 

@@ -6,7 +6,11 @@ machine's users can reach. As root, PostgreSQL runs under a system user that the
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
@@ -29,13 +33,16 @@ log = logging.getLogger(__name__)
 
 DATABASE = "postgres"
 STOP_WITHIN = 20.0
+_PLAIN_PATH = re.compile(r"[\w/.,:=@+-]+")
+"""What the wheel hands to a shell unquoted."""
 
 
 @asynccontextmanager
 async def open_embedded(directory: Path) -> AsyncIterator[str]:
     """The URL of a running cluster in `directory` (created at first use); stopped when the body ends.
 
-    Raises StartFailed (78) when the wheel is missing, (70) when the cluster does not start.
+    Raises StartFailed (78) when the wheel is missing or the path is one that it cannot use, (70) when the cluster does not
+    start.
     """
     if PostgresServer is None:
         raise StartFailed(
@@ -43,12 +50,18 @@ async def open_embedded(directory: Path) -> AsyncIterator[str]:
             "postgresql:// URL, or install it with: pip install 'iac[embedded]'",
             exit_code=78,
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    server = PostgresServer(directory.absolute(), cleanup_mode=None)
+    directory = directory.absolute()
+    if not _PLAIN_PATH.fullmatch(str(directory)):
+        raise StartFailed(
+            f"IAC_DATA_DIR: the embedded PostgreSQL cannot work in {directory}; choose a path of letters, digits and "
+            "/ . , : = @ + - _ only, or set IAC_DATABASE_URL.",
+            exit_code=78,
+        )
+    server = PostgresServer(directory, cleanup_mode=None)
     # The wheel's own lock is one file for all users of the machine: whoever comes second may not open it.
-    server._lock = InterProcessLock(directory.absolute().with_suffix(".lock"))
+    server._lock = InterProcessLock(directory.with_suffix(".lock"))
     try:
-        await trio.to_thread.run_sync(server.start)
+        await trio.to_thread.run_sync(_start, server, directory)
     except Exception as error:  # whatever the wheel raises, the reader needs the same three facts
         raise StartFailed(
             f"The embedded PostgreSQL in {directory} does not start: {error}. Its log is {directory / 'log'}.",
@@ -59,4 +72,38 @@ async def open_embedded(directory: Path) -> AsyncIterator[str]:
         yield str(server.get_uri(database=DATABASE))
     finally:
         with trio.move_on_after(STOP_WITHIN, shield=True):
-            await trio.to_thread.run_sync(server.stop, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(_stop, server, abandon_on_cancel=True)
+
+
+def _start(server: Any, directory: Path) -> None:  # noqa: ANN401 - the wheel has no types
+    directory.mkdir(parents=True, exist_ok=True)
+    _forget_the_dead(directory / "postmaster.pid")
+    try:
+        server.start()
+    finally:
+        atexit.unregister(server._cleanup)  # its end is open_embedded's business, and its directory may be gone by then
+    socket = server.get_postmaster_info().socket_dir
+    if socket != directory:  # a path too long for a socket: the wheel puts it in a place that everybody may enter
+        shutil.chown(socket, server.system_user or os.geteuid())
+        socket.chmod(0o700)
+
+
+def _stop(server: Any) -> None:  # noqa: ANN401 - the wheel has no types
+    try:
+        server.stop()
+    except Exception:  # nothing of ours depends on it any more; the next start finds what is left
+        log.warning("the embedded PostgreSQL did not stop as it should", exc_info=True)
+
+
+def _forget_the_dead(pid_file: Path) -> None:
+    """After a crash, as of a container, the number in the file may be another program's by now, or that of a dead one which
+    nobody has buried. The wheel would take either for the running cluster, PostgreSQL itself for one that has its socket.
+    """
+    try:
+        pid, _directory, _started, port, socket, *_ = pid_file.read_text().splitlines()
+        name, _, state = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except (OSError, ValueError):  # nothing there, nobody has the number, or there is no /proc to ask
+        return
+    if name != "postgres" or state.split()[0] in "ZX":
+        Path(socket, f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
+        pid_file.unlink()

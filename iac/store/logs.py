@@ -135,6 +135,14 @@ async def streams(c: Connection, task_id: int) -> list[LogStream]:
     return [LogStream(**row) for row in rows]
 
 
+async def is_open(c: Connection, task_id: int, fence: int) -> bool:
+    """Whether this assignment's log still takes bytes."""
+    state = await c.value(
+        "SELECT state FROM log_stream WHERE task_id = :id AND fence = :fence", id=task_id, fence=fence
+    )
+    return bool(state == "open")
+
+
 async def stream_length(c: Connection, task_id: int, fence: int) -> int:
     """How many bytes of this assignment's log are stored for good."""
     return int(

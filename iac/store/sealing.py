@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from iac.errors import StartFailed
 
 MAGIC = b"IAC1"
-_ID, _NONCE, _WRAPPED = 8, 12, 48
+_ID, _NONCE, _WRAPPED, _TAG = 8, 12, 48, 16
 _HEAD = len(MAGIC) + _ID + _NONCE + _WRAPPED
 
 
@@ -73,7 +73,7 @@ def key_id_of(key: bytes) -> str:
 
 def key_id(sealed: bytes) -> str:
     """The id of the master key that a sealed value needs."""
-    if sealed[: len(MAGIC)] != MAGIC or len(sealed) < _HEAD:
+    if sealed[: len(MAGIC)] != MAGIC or len(sealed) < _HEAD + _NONCE + _TAG:
         raise CannotUnseal("not a sealed value")
     return sealed[len(MAGIC) : len(MAGIC) + _ID].hex()
 
@@ -99,7 +99,8 @@ def open_keyring(secret_key: str | None, data_dir: Path) -> Keyring:
 def _write_new(path: Path, text: str) -> None:
     # Linked into place only when it is whole: a crash must not leave an empty key behind.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # Not O_EXCL: an earlier life that was cut off here may have had the same pid, and the directory is ours alone.
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w", encoding="ascii") as file:
         file.write(text + "\n")
         file.flush()

@@ -80,9 +80,13 @@ async def move(c: Connection, task_id: int, event: Event) -> Moved:
 
 
 async def assign(c: Connection, task_id: int, *, agent_id: str, assignment_id: str) -> Task:
-    """T3: a new fence, and the log stream that belongs to it. Earlier streams of the task are closed."""
+    """T3: a new fence, and the log stream that belongs to it. Earlier streams of the task are closed.
+
+    Raises WorkspaceLocked for a task that may change state while somebody else holds its workspace.
+    """
     fence = await c.value("SELECT nextval('fence')")
     moved = await move(c, task_id, Assign(agent_id=agent_id, assignment_id=assignment_id, fence=fence))
+    await keep_lock(c, moved.task)
     await c.run(
         "UPDATE log_stream SET state = 'incomplete' WHERE task_id = :id AND state = 'open'",
         id=task_id,
@@ -96,16 +100,35 @@ async def assign(c: Connection, task_id: int, *, agent_id: str, assignment_id: s
     return moved.task
 
 
+async def keep_lock(c: Connection, task: Task) -> None:
+    """No lock, no apply: the task has its workspace's lock after this, taken again if somebody broke it meanwhile.
+
+    The caller has moved the task, and so holds the workspace's row. Raises WorkspaceLocked.
+    """
+    if not task.takes_lock:
+        return
+    workspace = await workspaces.get(c, task.workspace_id)
+    lock = workspace.lock
+    if lock is None:
+        await workspaces.take_lock(c, workspace.id, "task", str(task.id), _lock_reason(task))
+    elif (lock.kind, lock.owner) != ("task", str(task.id)):
+        raise workspaces.locked(workspace)
+
+
+def _lock_reason(task: Task) -> str:
+    return f"{task.action} by {task.created_by}" + (f": {task.message}" if task.message else "")
+
+
 async def next_fence(c: Connection) -> int:
     """A fence above all that were given out."""
     return int(await c.value("SELECT nextval('fence')"))
 
 
 async def _held(c: Connection, task_id: int) -> Task:
-    workspace_id = await c.value("SELECT workspace_id FROM task WHERE id = :id", id=task_id)
-    if workspace_id is None:
-        raise NotFound(f"There is no task {task_id}.")
-    await c.run("SELECT 1 FROM workspace WHERE id = :id FOR NO KEY UPDATE", id=workspace_id)
+    await c.run(
+        "SELECT 1 FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE",
+        id=task_id,
+    )
     row = await c.first(f"SELECT {COLUMNS} {FROM} WHERE t.id = :id FOR UPDATE OF t", id=task_id)
     if row is None:
         raise NotFound(f"There is no task {task_id}.")
@@ -164,10 +187,9 @@ async def advance(c: Connection, workspace_id: str) -> list[int]:
     queued = []
     now: datetime = await c.value("SELECT clock_timestamp()")
     for task in map(from_row, rows):
-        if task.takes_lock:
-            reason = f"{task.action} by {task.created_by}" + (f": {task.message}" if task.message else "")
-            if await workspaces.take_lock(c, workspace_id, "task", str(task.id), reason) is None:
-                continue
+        owner = str(task.id)
+        if task.takes_lock and not await workspaces.take_lock(c, workspace_id, "task", owner, _lock_reason(task)):
+            continue
         await _write(c, task, decide(task, Queue(), now).task)
         queued.append(task.id)
     return queued

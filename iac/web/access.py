@@ -8,7 +8,7 @@ import msgspec
 from quart import Response
 
 from iac import __version__
-from iac.domain import bodies
+from iac.domain import access_bodies, bodies
 from iac.domain.records import ApiToken
 from iac.errors import Unavailable
 from iac.store import audit, tokens
@@ -16,6 +16,7 @@ from iac.store.database import Connection
 from iac.store.identity import new_token
 from iac.web import views
 from iac.web.auth import RIGHTS
+from iac.web.paging import cut
 from iac.web.platform import Platform
 from iac.web.routing import JSON, Api, Call, NoQuery
 
@@ -36,21 +37,21 @@ def declare(api: Api, platform: Platform) -> None:
 
 def _people(api: Api, platform: Platform) -> None:
     @api.operation(
-        "GET", "/api/v1/me", "Who the token is and what it may do", tag="Access", right="read", answer=bodies.Me
+        "GET", "/api/v1/me", "Who the token is and what it may do", tag="Access", right="read", answer=access_bodies.Me
     )
-    async def show_me(call: Call[None, NoQuery]) -> bodies.Me:
+    async def show_me(call: Call[None, NoQuery]) -> access_bodies.Me:
         role: bodies.Role = call.caller.role if call.caller is not None else "viewer"
-        return bodies.Me(name=call.by, role=role, rights=tuple(sorted(RIGHTS[role])), version=__version__)
+        return access_bodies.Me(name=call.by, role=role, rights=tuple(sorted(RIGHTS[role])), version=__version__)
 
-    @api.operation("GET", TOKENS, "List API tokens", tag="Access", right="admin", answer=bodies.TokenList)
-    async def list_tokens(call: Call[None, NoQuery]) -> bodies.TokenList:
-        return bodies.TokenList(items=[_token(record) for record in await platform.read(tokens.listed)])
+    @api.operation("GET", TOKENS, "List API tokens", tag="Access", right="admin", answer=access_bodies.TokenList)
+    async def list_tokens(call: Call[None, NoQuery]) -> access_bodies.TokenList:
+        return access_bodies.TokenList(items=[_token(record) for record in await platform.read(tokens.listed)])
 
     @api.operation(
         "POST", TOKENS, "Create an API token; it is shown once", tag="Access", right="admin", status=201,
-        body=bodies.TokenCreate, answer=bodies.TokenView,
+        body=access_bodies.TokenCreate, answer=access_bodies.TokenView,
     )  # fmt: skip
-    async def create_token(call: Call[bodies.TokenCreate, NoQuery]) -> bodies.TokenView:
+    async def create_token(call: Call[access_bodies.TokenCreate, NoQuery]) -> access_bodies.TokenView:
         body, token = call.body, new_token()
         expires = None if body.expires_in_s is None else datetime.now(UTC) + timedelta(seconds=body.expires_in_s)
         record = await platform.write(
@@ -64,28 +65,31 @@ def _people(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", "/api/v1/audit", "What was done, newest first", tag="Access", right="admin",
-        query=AuditQuery, answer=bodies.AuditPage,
+        query=AuditQuery, answer=access_bodies.AuditPage,
     )  # fmt: skip
-    async def list_audit(call: Call[None, AuditQuery]) -> bodies.AuditPage:
+    async def list_audit(call: Call[None, AuditQuery]) -> access_bodies.AuditPage:
         q = call.query
         found = await platform.read(audit.page, limit=q.limit + 1, before=q.cursor, subject=q.subject)
-        more = len(found) > q.limit
-        return bodies.AuditPage(
-            items=[views.audit_entry(record) for record in found[: q.limit]],
-            next_cursor=str(found[q.limit - 1].id) if more else None,
-        )
+        page, cursor = cut(found, q.limit, lambda record: record.id)
+        return access_bodies.AuditPage(items=[views.audit_entry(record) for record in page], next_cursor=cursor)
 
 
-def _token(record: ApiToken, token: str | None = None) -> bodies.TokenView:
-    return bodies.TokenView(**msgspec.structs.asdict(record), token=token)
+def _token(record: ApiToken, token: str | None = None) -> access_bodies.TokenView:
+    return access_bodies.TokenView(**msgspec.structs.asdict(record), token=token)
 
 
 def _health(api: Api, platform: Platform) -> None:
     @api.operation(
-        "GET", "/healthz", "Whether the process lives", tag="Health", right=None, answer=bodies.Health, unavailable=None
+        "GET",
+        "/healthz",
+        "Whether the process lives",
+        tag="Health",
+        right=None,
+        answer=access_bodies.Health,
+        unavailable=None,
     )
-    async def show_health(call: Call[None, NoQuery]) -> bodies.Health:
-        return bodies.Health(status="draining" if platform.draining.is_set() else "ok", version=__version__)
+    async def show_health(call: Call[None, NoQuery]) -> access_bodies.Health:
+        return access_bodies.Health(status="draining" if platform.draining.is_set() else "ok", version=__version__)
 
     @api.operation(
         "GET",
@@ -93,17 +97,17 @@ def _health(api: Api, platform: Platform) -> None:
         "Whether it can serve: database reachable, not stopping",
         tag="Health",
         right=None,
-        answer=bodies.Health,
-        unavailable=bodies.Health,
+        answer=access_bodies.Health,
+        unavailable=access_bodies.Health,
     )
-    async def show_readiness(call: Call[None, NoQuery]) -> Response | bodies.Health:
+    async def show_readiness(call: Call[None, NoQuery]) -> Response | access_bodies.Health:
         if platform.draining.is_set():
             return _not_ready("draining", None)
         try:
             await platform.read(_select_one)
         except Unavailable:
             return _not_ready("degraded", "unavailable")
-        return bodies.Health(status="ok", version=__version__, database="ok")
+        return access_bodies.Health(status="ok", version=__version__, database="ok")
 
 
 def _not_ready(status: str, database: str | None) -> Response:

@@ -47,7 +47,10 @@ def authenticator(database: Database) -> Authenticate:
         return found  # one that nobody used yet may be told what became of its task
 
     async def user(token: str) -> ApiToken | None:
-        return await database.tx(tokens.authenticate, token)
+        found = await database.read(tokens.authenticate, token)
+        if found is not None and (found.last_used_at is None or datetime.now(UTC) - found.last_used_at > NOTE_EVERY):
+            await database.tx(tokens.note_use, found.id)
+        return found
 
     known: dict[str, Callable[[str], Awaitable[Any]]] = {"pool": pool, "session": session, "task": task, "user": user}
 

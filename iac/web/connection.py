@@ -157,7 +157,7 @@ class ContainedConnection:
 
     async def _send(self, data: bytes) -> None:
         async with self._send_lock:
-            if self._ending or not data:
+            if not data:
                 return
             view = memoryview(data)
             try:

@@ -123,4 +123,6 @@ class LimitedBody(TrioBody):
             self.set_complete()
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"the request's body is over the limit of {self._limit} bytes that this path has")
+        return TooLarge(
+            f"The request's body is over the limit of {self._limit} bytes that this path has.", limit=self._limit
+        )

@@ -161,7 +161,9 @@ class ContainedProtocol(H11Protocol):
         if self.connection.their_state is h11.MUST_CLOSE:
             return  # it said that this request is its last: noise after it must not spoil the answer
         self.connection.receive_data(data)
-        if self.phase is Phase.BUSY and self.pending > self.config.limits.pipelined_bytes:
+        # Once it has our whole answer, what it sends is its next request, though our handler may not have returned yet.
+        answered = self.connection.our_state is h11.DONE
+        if self.phase is Phase.BUSY and not answered and self.pending > self.config.limits.pipelined_bytes:
             raise _refuse("too many requests sent ahead")
 
     async def _step(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
@@ -18,6 +19,10 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+_CODE = re.compile("`([^`]+)`")
+_STRUCT = re.compile(r"\b([A-Z][a-z]+[A-Z]?[A-Za-z]*)\b")
+_PLAIN = {"NoneType": "null", "str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_PLAIN |= {"Any": "any", "Mapping": "map", "dict": "map", "tuple": "list"}
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --quiet: #5b6675; --line: #dfe4ea; --soft: #f5f7f9;
         --get: #0a6e4f; --post: #1a56b0; --put: #8a5a00; --delete: #b3261e; }
@@ -51,7 +56,37 @@ def page(operations: Sequence[Operation]) -> bytes:
 <p>Send an API token with every request. Lists take <code>limit</code> and <code>cursor</code>. An error is
 <code>{{"error": {{"code", "message", "retryable"}}}}</code>: the code is for programs, the message says what to do.</p>
 <pre><code>curl -H "Authorization: Bearer $IAC_TOKEN" $IAC_URL/api/v1/workspaces</code></pre>
-{sections}</main></body></html>""".encode()
+{sections}<h2>Types</h2>{_types(ordered)}</main></body></html>""".encode()
+
+
+def _types(operations: list[Operation]) -> str:
+    """Every structure that an answer has inside, once, by name."""
+    found: dict[str, Any] = {}
+    for operation in operations:
+        for kind in (operation.body, operation.answer):
+            if kind is not None:
+                _collect(kind, found)
+    return "".join(
+        f'<details id="type-{name}"><summary><code>{name}</code></summary><div class="in">{_fields(kind)}</div></details>'
+        for name, kind in sorted(found.items())
+    )
+
+
+def _collect(kind: type, found: dict[str, Any]) -> None:
+    for entry in msgspec.structs.fields(kind):
+        for inner in _structs_in(entry.type):
+            if inner.__name__ not in found:
+                found[inner.__name__] = inner
+                _collect(inner, found)
+
+
+def _structs_in(kind: Any) -> list[Any]:  # noqa: ANN401 - any annotation
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [kind]
+    inside = (
+        [getattr(kind, "__origin__", None)] if hasattr(kind, "__metadata__") else list(getattr(kind, "__args__", ()))
+    )
+    return [found for argument in inside for found in _structs_in(argument)]
 
 
 def _section(tag: str, operations: list[Operation]) -> str:
@@ -79,20 +114,31 @@ def _operation(operation: Operation) -> str:
     path = escape(path_of(operation))
     return (
         f'<details id="{operation.name}"><summary><code class="m {operation.method}">{operation.method}</code>'
-        f'<code>{path}</code><span class="quiet">{escape(operation.summary)}</span></summary>'
+        f'<code>{path}</code><span class="quiet">{_prose(operation.summary)}</span></summary>'
         f'<div class="in">{"".join(parts)}</div></details>'
     )
 
 
-def _fields(kind: type) -> str:
+def _fields(kind: Any) -> str:  # noqa: ANN401 - a type of structures, which mypy does not know as such
+    sent = kind.__struct_config__.forbid_unknown_fields
     rows = "".join(
-        f"<tr><td><code>{escape(entry.encode_name)}</code></td><td><code>{escape(_shown(entry.type))}</code></td>"
-        f"<td>{'required' if entry.required else ''}</td></tr>"
+        f"<tr><td><code>{escape(entry.encode_name)}</code></td><td><code>{_linked(_shown(entry.type))}</code></td>"
+        f"<td>{'required' if entry.required and sent else ''}</td></tr>"
         for entry in msgspec.structs.fields(kind)
     )
-    about = escape(" ".join((kind.__doc__ or "").split()))
-    note = f'<p class="quiet">{about}</p>' if about and not about.startswith(kind.__name__) else ""
+    about = " ".join((kind.__doc__ or "").split())
+    note = f'<p class="quiet">{_prose(about)}</p>' if about and not about.startswith(kind.__name__) else ""
     return f"{note}<table><tr><th>Field</th><th>Type</th><th></th></tr>{rows}</table>"
+
+
+def _prose(text: str) -> str:
+    """Text with what stands between backticks as code."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
+
+
+def _linked(text: str) -> str:
+    """Names of structures lead to their place among the types."""
+    return _STRUCT.sub(r'<a href="#type-\1">\1</a>', escape(text))
 
 
 def _shown(kind: Any) -> str:  # noqa: ANN401 - any annotation
@@ -108,5 +154,7 @@ def _shown(kind: Any) -> str:  # noqa: ANN401 - any annotation
             _shown(argument) for argument in arguments if getattr(argument, "__name__", "") != "UnsetType"
         )
     if arguments:
-        return f"{getattr(origin, '__name__', name)}[{', '.join(_shown(argument) for argument in arguments)}]"
-    return {"NoneType": "null", "ellipsis": "…"}.get(name, name)
+        outer = getattr(origin, "__name__", name)
+        inside = [_shown(argument) for argument in arguments if argument is not ...]
+        return f"{_PLAIN.get(outer, outer)}[{', '.join(inside)}]"
+    return _PLAIN.get(name, name)

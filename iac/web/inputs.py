@@ -15,6 +15,7 @@ from iac.domain.variables import check_name, check_value
 from iac.errors import Invalid
 from iac.store import configurations, resources, variables, workspaces
 from iac.web import views
+from iac.web.paging import cut
 from iac.web.platform import Platform
 from iac.web.routing import MIB, Api, Call, NoQuery
 from iac.web.workspaces import WS
@@ -83,11 +84,8 @@ def _configurations(api: Api, platform: Platform) -> None:
         held = await platform.read(workspaces.get, call.path["ws"])
         q = call.query
         found = await platform.read(configurations.page, held.id, limit=q.limit + 1, before=q.cursor)
-        more = len(found) > q.limit
-        return bodies.ConfigurationPage(
-            items=[views.configuration(record) for record in found[: q.limit]],
-            next_cursor=found[q.limit - 1].id if more else None,
-        )
+        page, cursor = cut(found, q.limit, lambda record: record.id)
+        return bodies.ConfigurationPage(items=[views.configuration(record) for record in page], next_cursor=cursor)
 
 
 def _prepared(body: _Body, working_directory: str) -> Prepared:
@@ -181,7 +179,7 @@ def _resources(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def create_resource(call: Call[bodies.ResourceCreate, NoQuery]) -> bodies.ResourceView:
         body = call.body
-        assemble(None, None, [ResourceSpec(type=body.type, name=body.name, body=body.body, mode=body.mode)], ())
+        _check_block(ResourceSpec(type=body.type, name=body.name, body=body.body, mode=body.mode))
         held = await platform.read(workspaces.get, call.path["ws"])
         create = partial(resources.create, **msgspec.structs.asdict(body), by=call.by)
         return views.resource(await platform.write(create, held.id))
@@ -193,6 +191,7 @@ def _resources(api: Api, platform: Platform) -> None:
     async def change_resource(call: Call[bodies.ResourceUpdate, NoQuery]) -> bodies.ResourceView:
         held = await platform.read(workspaces.get, call.path["ws"])
         body = call.body
+        _check_block(ResourceSpec(type="any", name="any", body=body.body))
         change = partial(resources.change, body=body.body, version=body.version, by=call.by)
         return views.resource(await platform.write(change, held.id, call.path["res"]))
 
@@ -200,3 +199,12 @@ def _resources(api: Api, platform: Platform) -> None:
     async def delete_resource(call: Call[None, NoQuery]) -> None:
         held = await platform.read(workspaces.get, call.path["ws"])
         await platform.write(resources.delete, held.id, call.path["res"], by=call.by)
+
+
+def _check_block(block: ResourceSpec) -> None:
+    """Raises Invalid, with the path in the request, for a block that would spoil every task of its workspace."""
+    try:
+        assemble(None, None, [block], ())
+    except Invalid as refused:
+        path = str(refused.extras.get("path", "$")).replace("$.resources[0]", "$", 1)
+        raise Invalid(refused.message, path=path) from None

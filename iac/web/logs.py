@@ -11,6 +11,7 @@ from quart import Response, request
 
 from iac.domain.records import Task
 from iac.store import logs, tasks
+from iac.store.database import Connection
 from iac.store.logs import Part
 from iac.web.platform import Platform
 from iac.web.routing import MIB, Api, Call
@@ -53,8 +54,7 @@ def declare(api: Api, platform: Platform) -> None:
         query=LogQuery, raw_answer="application/octet-stream",
     )  # fmt: skip
     async def read_log(call: Call[None, LogQuery]) -> Response:
-        task = await platform.read(tasks.get, call.path["task_id"])
-        part = await platform.read(logs.read, task.id, call.query.offset, call.query.limit)
+        task, part = await platform.read(_task_and_part, call.path["task_id"], call.query.offset, call.query.limit)
         headers = {
             **_NO_STORE,
             "X-IAC-Next-Offset": str(part.next_offset),
@@ -87,8 +87,7 @@ async def follow(platform: Platform, task_id: int, offset: int) -> AsyncIterator
     while True:
         # Listened to before reading: what comes after the read rings.
         grew, changed = platform.log_grew.listen(task_id), platform.task_changed.listen(task_id)
-        task = await platform.read(tasks.get, task_id)
-        part = await platform.read(logs.read, task_id, offset, PIECE)
+        task, part = await platform.read(_task_and_part, task_id, offset, PIECE)
         if part.data:
             offset = part.next_offset
             yield _log_event(part)
@@ -104,6 +103,11 @@ async def follow(platform: Platform, task_id: int, offset: int) -> AsyncIterator
             return
         if not await _first_of(grew, changed, platform.draining, within=SILENCE):
             yield b": still here\n\n"
+
+
+async def _task_and_part(c: Connection, task_id: int, offset: int, limit: int) -> tuple[Task, Part]:
+    # In this order: the end of a log is stored no later than the status that ends the stream.
+    return await tasks.get(c, task_id), await logs.read(c, task_id, offset, limit)
 
 
 async def _first_of(*events: trio.Event, within: float) -> bool:

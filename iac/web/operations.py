@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
 
 from iac.actors.local_runner import LOCAL
-from iac.domain import bodies, plan_masking, plans
+from iac.domain import bodies, plan_masking, plans, states
 from iac.domain.lifecycle import Cancel, Confirm, Discard, Effect, Event, Resolve
 from iac.domain.messages import Wanted
 from iac.domain.records import Task
-from iac.domain.redaction import Masker
-from iac.domain.work import PlanFacts
+from iac.domain.redaction import MIN_SECRET, Masker
+from iac.domain.work import BundleVariable, PlanFacts
 from iac.errors import Conflict, IllegalTransition
 from iac.executor.terraform import sensitive_values
 from iac.store import creation, tasks
@@ -23,7 +24,11 @@ from iac.store.identity import new_id
 from iac.store.sealing import Keyring
 from iac.store.tasks import Filter, Moved
 from iac.web import views
+from iac.web.paging import cut
 from iac.web.platform import Platform
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*')
 
 
 async def shown(platform: Platform, records: Sequence[Task]) -> list[bodies.TaskView]:
@@ -37,7 +42,14 @@ async def shown(platform: Platform, records: Sequence[Task]) -> list[bodies.Task
 
 async def show(platform: Platform, task_id: int) -> bodies.TaskView:
     """Raises NotFound."""
-    return (await shown(platform, [await platform.read(tasks.get, task_id)]))[0]
+    task, facts = await platform.read(_task_and_plan, task_id)
+    return views.task(task, facts, platform.dispatcher.wait_of(task))
+
+
+async def _task_and_plan(c: Connection, task_id: int) -> tuple[Task, PlanFacts | None]:
+    task = await tasks.get(c, task_id)
+    planned = task.plan_task_id or task.id
+    return task, (await stored_plans.summaries(c, [planned])).get(planned)
 
 
 async def create(platform: Platform, workspace: str, asked: NewTask, *, by: str) -> bodies.TaskView:
@@ -67,7 +79,10 @@ def _stop(platform: Platform, moved: Moved) -> None:
 async def confirm(
     platform: Platform, task_id: int, *, by: str, comment: str, plan_digest: str | None
 ) -> bodies.TaskView:
-    """Queues the apply of exactly the plan that was looked at. Raises PlanStale, IllegalTransition, AlreadyFinal."""
+    """Queues the apply of exactly the plan that was looked at.
+
+    Raises PlanStale, IllegalTransition, AlreadyFinal, and WorkspaceLocked where its lock was broken and taken by another.
+    """
     await platform.write(_confirm, task_id, by=by, comment=comment, plan_digest=plan_digest)
     platform.task_changed.ring(task_id)
     return await show(platform, task_id)
@@ -80,6 +95,7 @@ async def _confirm(c: Connection, task_id: int, *, by: str, comment: str, plan_d
         c, task_id, Confirm(by=by, comment=comment, plan_digest=digest), by=by, verb="task.confirm", plan=digest
     )
     # The move holds the workspace's row, so what is read now is what the apply will find.
+    await tasks.keep_lock(c, moved.task)
     facts = await stored_plans.facts(c, task_id)
     await _refuse_stale(c, moved.task, facts)
     return moved
@@ -141,12 +157,8 @@ async def _moved(platform: Platform, task_id: int, event: Event, *, by: str, ver
 
 async def listed(platform: Platform, chosen: Filter, *, limit: int, cursor: int | None) -> bodies.TaskPage:
     found, counts = await platform.read(_page, chosen, limit=limit + 1, before=cursor)
-    more = len(found) > limit
-    return bodies.TaskPage(
-        items=await shown(platform, found[:limit]),
-        next_cursor=str(found[limit - 1].id) if more else None,
-        counts=counts,
-    )
+    page, next_cursor = cut(found, limit, lambda task: task.id)
+    return bodies.TaskPage(items=await shown(platform, page), next_cursor=next_cursor, counts=counts)
 
 
 async def _page(c: Connection, chosen: Filter, *, limit: int, before: int | None) -> tuple[list[Task], dict[str, int]]:
@@ -176,12 +188,55 @@ def masked_plan(text: PlanText) -> bytes:
     """Takes a third of a second for a large plan: call it in a thread."""
     structural = plan_masking.masked(text.json, sensitive_variables=text.variables)
     # A secret may also stand inside a longer text. One that is itself JSON (a number) would tear the document apart.
-    return Masker(secret for secret in text.secrets if not _is_json(secret)).mask(structural)
+    masked = Masker(secret for secret in text.secrets if not _is_json(secret)).mask(structural)
+    return _without_numbers(masked, frozenset(text.secrets))
 
 
 def planned_changes(text: PlanText) -> list[plans.ResourceChange]:
     """As slow as `masked_plan`."""
     return plans.changes(masked_plan(text))
+
+
+def _without_numbers(document: bytes, secrets: frozenset[str]) -> bytes:
+    """The JSON with each number that is a secret replaced by a text, and masked inside the texts."""
+    numbers = {secret.encode() for secret in secrets if len(secret) >= MIN_SECRET and _NUMBER.fullmatch(secret)}
+    if not any(number in document for number in numbers):
+        return document
+    masker = Masker(numbers)
+
+    def replaced(token: re.Match[bytes]) -> bytes:
+        found = token[0]
+        if found.startswith(b'"'):
+            return masker.mask(found) if any(number in found for number in numbers) else found
+        return b'"***"' if found in numbers else found
+
+    return _TOKEN.sub(replaced, document)
+
+
+def shown_outputs(state: bytes, variables: Sequence[BundleVariable]) -> list[bodies.OutputView]:
+    """A state's outputs without their secrets: call it in a thread, a state may be large.
+
+    Terraform knows only what the configuration calls sensitive; a variable that is so only here may be in any output.
+    """
+    masker = Masker(sensitive_values(variables))
+    return [
+        bodies.OutputView(
+            name=output.name,
+            value=None if output.sensitive else _masked_value(output.value, masker),
+            type=output.type,
+            sensitive=output.sensitive,
+        )
+        for output in states.outputs(state)
+    ]
+
+
+def _masked_value(value: msgspec.Raw, masker: Masker) -> msgspec.Raw:
+    masked = masker.mask(bytes(value))
+    try:
+        msgspec.json.decode(masked)
+    except msgspec.DecodeError:
+        return msgspec.Raw(b'"***"')  # the secret was a number, or a part of one
+    return msgspec.Raw(masked)
 
 
 def _is_json(secret: str) -> bool:

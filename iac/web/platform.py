@@ -37,7 +37,8 @@ class Platform:
     async def read(
         self, function: Callable[Concatenate[Connection, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        return await self.database.tx(function, *args, **kwargs)
+        """One store call that changes nothing."""
+        return await self.database.read(function, *args, **kwargs)
 
     async def write(
         self, function: Callable[Concatenate[Connection, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs

@@ -91,14 +91,16 @@ def _listen(config: ContainedConfig, bind: str) -> Sockets:
     try:
         config.create_ssl_context()
     except OSError as error:
-        raise StartFailed(f"cannot use the TLS certificate or its key: {error}", exit_code=BAD_SETTINGS) from error
+        raise StartFailed(
+            f"IAC_TLS_CERT, IAC_TLS_KEY: cannot use the TLS certificate or its key: {error}", exit_code=BAD_SETTINGS
+        ) from error
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise StartFailed(f"cannot listen on {bind!r}: write host:port", exit_code=BAD_SETTINGS)
+        raise StartFailed(f"IAC_BIND: cannot listen on {bind!r}: write host:port", exit_code=BAD_SETTINGS)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise StartFailed(f"cannot listen on {bind}: {error}", exit_code=UNAVAILABLE) from error
+        raise StartFailed(f"IAC_BIND: cannot listen on {bind}: {error}", exit_code=UNAVAILABLE) from error
     return Sockets([listener], [], []) if config.ssl_enabled else Sockets([], [listener], [])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import msgspec
+import trio
 from quart import Response
 
-from iac.domain import bodies, states
-from iac.store import statefiles, workspaces
-from iac.web import views
+from iac.domain import bodies
+from iac.store import statefiles, variables, workspaces
+from iac.web import operations, views
 from iac.web.inputs import PageQuery
+from iac.web.paging import cut
 from iac.web.platform import Platform
 from iac.web.routing import JSON, MIB, Api, Call, NoQuery
 from iac.web.workspaces import WS
@@ -31,6 +33,11 @@ class RollbackQuery(msgspec.Struct, frozen=True):
 
 def declare(api: Api, platform: Platform) -> None:
     """Puts this module's operations on the table."""
+    _reading(api, platform)
+    _writing(api, platform)
+
+
+def _reading(api: Api, platform: Platform) -> None:
     path = f"{WS}/<ws>/state-versions"
 
     @api.operation(
@@ -41,11 +48,43 @@ def declare(api: Api, platform: Platform) -> None:
         held = await platform.read(workspaces.get, call.path["ws"])
         q = call.query
         found = await platform.read(statefiles.page, held.id, limit=q.limit + 1, before=q.cursor)
-        more = len(found) > q.limit
-        return bodies.StateVersionPage(
-            items=[views.state_version(record) for record in found[: q.limit]],
-            next_cursor=found[q.limit - 1].id if more else None,
-        )
+        page, cursor = cut(found, q.limit, lambda record: record.id)
+        return bodies.StateVersionPage(items=[views.state_version(record) for record in page], next_cursor=cursor)
+
+    @api.operation(
+        "GET", f"{path}/<which>", "Show a state version: `current`, a serial, or an id", tag=TAG, right="read",
+        answer=bodies.StateVersionView,
+    )  # fmt: skip
+    async def show_state(call: Call[None, NoQuery]) -> bodies.StateVersionView:
+        held = await platform.read(workspaces.get, call.path["ws"])
+        return views.state_version(await platform.read(statefiles.version, held.id, call.path["which"]))
+
+    @api.operation(
+        "GET", f"{path}/<which>/download", "Download a state, byte for byte; audited", tag=TAG, right="state",
+        raw_answer=JSON,
+    )  # fmt: skip
+    async def download_state(call: Call[None, NoQuery]) -> Response:
+        held = await platform.read(workspaces.get, call.path["ws"])
+        which = call.path["which"]
+        data = await platform.database.tx(statefiles.download, platform.keyring, held.id, which, by=call.by)
+        return Response(data, content_type=JSON, headers={"Cache-Control": "no-store"})
+
+    @api.operation(
+        "GET", f"{WS}/<ws>/outputs", "The outputs of the current state; sensitive values are left out or masked", tag=TAG,
+        right="read", answer=bodies.OutputList,
+    )  # fmt: skip
+    async def list_outputs(call: Call[None, NoQuery]) -> bodies.OutputList:
+        held = await platform.read(workspaces.get, call.path["ws"])
+        state = await platform.read(statefiles.current, platform.keyring, held.id)
+        if state is None:
+            return bodies.OutputList(items=[], state_serial=None)
+        known = await platform.read(variables.for_bundle, platform.keyring, held.id)
+        items = await trio.to_thread.run_sync(operations.shown_outputs, state.data, known)
+        return bodies.OutputList(items=items, state_serial=state.serial)
+
+
+def _writing(api: Api, platform: Platform) -> None:
+    path = f"{WS}/<ws>/state-versions"
 
     @api.operation(
         "POST", path, "Upload a state as the current one", tag=TAG, right="state", status=201, limit=STATE_LIMIT,
@@ -66,23 +105,6 @@ def declare(api: Api, platform: Platform) -> None:
         return views.state_version(stored)
 
     @api.operation(
-        "GET", f"{path}/<which>", "Show a state version: `current`, a serial, or an id", tag=TAG, right="read",
-        answer=bodies.StateVersionView,
-    )  # fmt: skip
-    async def show_state(call: Call[None, NoQuery]) -> bodies.StateVersionView:
-        held = await platform.read(workspaces.get, call.path["ws"])
-        return views.state_version(await platform.read(statefiles.version, held.id, call.path["which"]))
-
-    @api.operation(
-        "GET", f"{path}/<which>/download", "Download a state, byte for byte; audited", tag=TAG, right="state",
-        raw_answer=JSON,
-    )  # fmt: skip
-    async def download_state(call: Call[None, NoQuery]) -> Response:
-        held = await platform.read(workspaces.get, call.path["ws"])
-        data = await platform.read(statefiles.download, platform.keyring, held.id, call.path["which"], by=call.by)
-        return Response(data, content_type=JSON, headers={"Cache-Control": "no-store"})
-
-    @api.operation(
         "POST", f"{path}/<int(max=9223372036854775807):serial>/rollback",
         "Make an old state current again, as a new version", tag=TAG,
         right="state", status=201, query=RollbackQuery, answer=bodies.StateVersionView,
@@ -98,23 +120,3 @@ def declare(api: Api, platform: Platform) -> None:
             token=call.query.lock_token,
         )
         return views.state_version(stored)
-
-    @api.operation(
-        "GET", f"{WS}/<ws>/outputs", "The outputs of the current state; sensitive values are left out", tag=TAG,
-        right="read", answer=bodies.OutputList,
-    )  # fmt: skip
-    async def list_outputs(call: Call[None, NoQuery]) -> bodies.OutputList:
-        held = await platform.read(workspaces.get, call.path["ws"])
-        state = await platform.read(statefiles.current, platform.keyring, held.id)
-        if state is None:
-            return bodies.OutputList(items=[], state_serial=None)
-        items = [
-            bodies.OutputView(
-                name=output.name,
-                value=None if output.sensitive else output.value,
-                type=output.type,
-                sensitive=output.sensitive,
-            )
-            for output in states.outputs(state.data)
-        ]
-        return bodies.OutputList(items=items, state_serial=state.serial)

@@ -86,9 +86,10 @@ def _lists(api: Api, platform: Platform) -> None:
             raise Invalid(
                 "plan_task_id goes with the action `apply` alone: that plan is applied as it is.", path="$.plan_task_id"
             )
-        for at, address in enumerate((*body.targets, *body.replace)):
-            if any(ord(character) < 32 for character in address):
-                raise Invalid("An address has no control characters.", path=f"$.targets[{at}]")
+        for name, addresses in (("targets", body.targets), ("replace", body.replace)):
+            for at, address in enumerate(addresses):
+                if any(ord(character) < 32 for character in address):
+                    raise Invalid("An address has no control characters.", path=f"$.{name}[{at}]")
         asked = NewTask(**msgspec.structs.asdict(body))
         return await operations.create(platform, call.path["ws"], asked, by=call.by)
 
@@ -148,7 +149,7 @@ def _decisions(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", f"{ONE}/confirm", "Confirm a plan: exactly it will be applied", tag=TAG, right="run",
-        body=bodies.ConfirmRequest, answer=bodies.TaskView, conflicts=(*OVER, "plan_stale"),
+        body=bodies.ConfirmRequest, answer=bodies.TaskView, conflicts=(*OVER, "plan_stale", "workspace_locked"),
     )  # fmt: skip
     async def confirm_task(call: Call[bodies.ConfirmRequest, NoQuery]) -> bodies.TaskView:
         body = call.body

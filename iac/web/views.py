@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from iac.domain import bodies, pool_bodies
+from iac.domain import access_bodies, bodies, pool_bodies
 from iac.domain.records import (
     AgentRecord,
     Allowance,
@@ -56,8 +56,8 @@ def state_version(record: StateVersion) -> bodies.StateVersionView:
     return bodies.StateVersionView(**_same(record, bodies.StateVersionView))
 
 
-def audit_entry(record: AuditEntry) -> bodies.AuditView:
-    return bodies.AuditView(**_same(record, bodies.AuditView))
+def audit_entry(record: AuditEntry) -> access_bodies.AuditView:
+    return access_bodies.AuditView(**_same(record, access_bodies.AuditView))
 
 
 def task(record: Task, plan: PlanFacts | None, wait: Wait | None) -> bodies.TaskView:

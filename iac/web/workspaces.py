@@ -17,6 +17,7 @@ from iac.store import tasks, workspaces
 from iac.store.database import Connection
 from iac.web import views
 from iac.web.auth import may
+from iac.web.paging import cut
 from iac.web.platform import Platform
 from iac.web.routing import Api, Call, NoQuery
 
@@ -42,6 +43,11 @@ class DeleteQuery(msgspec.Struct, frozen=True):
 
 def declare(api: Api, platform: Platform) -> None:
     """Puts this module's operations on the table."""
+    _settings(api, platform)
+    _lock(api, platform)
+
+
+def _settings(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", WS, "List workspaces by name", tag=TAG, right="read",
@@ -52,11 +58,8 @@ def declare(api: Api, platform: Platform) -> None:
         found = await platform.read(
             workspaces.page, limit=q.limit + 1, after=q.cursor, search=q.search, locked=q.locked, tag=q.tag
         )
-        more = len(found) > q.limit
-        return bodies.WorkspacePage(
-            items=[views.workspace(record) for record in found[: q.limit]],
-            next_cursor=found[q.limit - 1].name if more else None,
-        )
+        page, cursor = cut(found, q.limit, lambda record: record.name)
+        return bodies.WorkspacePage(items=[views.workspace(record) for record in page], next_cursor=cursor)
 
     @api.operation(
         "POST", WS, "Create a workspace", tag=TAG, right="write", status=201,
@@ -88,6 +91,8 @@ def declare(api: Api, platform: Platform) -> None:
     async def delete_workspace(call: Call[None, DeleteQuery]) -> None:
         await platform.write(workspaces.delete, call.path["ws"], force=call.query.force, by=call.by)
 
+
+def _lock(api: Api, platform: Platform) -> None:
     @api.operation(
         "POST", f"{WS}/<ws>/lock", "Lock a workspace: nothing that may change its state starts", tag=TAG, right="run",
         body=bodies.LockRequest, answer=bodies.WorkspaceView, conflicts=("workspace_locked",),

@@ -13,7 +13,7 @@ NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 _NOTHING: dict[str, Any] = dict.fromkeys(field for field in Task.__struct_fields__)
 
 
-def a_task(**facts: Any) -> Task:
+def a_task(**facts: object) -> Task:
     """A pending plan_and_apply of workspace `ws-a`, unless `facts` say otherwise."""
     usual: dict[str, Any] = {
         "id": 1,
@@ -37,10 +37,11 @@ def a_task(**facts: Any) -> Task:
         "state_safe": True,
         "created_at": NOW,
     }
-    return Task(**{**_NOTHING, **usual, **facts})
+    chosen: dict[str, Any] = {**_NOTHING, **usual, **facts}
+    return Task(**chosen)
 
 
-def a_workspace(**facts: Any) -> Workspace:
+def a_workspace(**facts: object) -> Workspace:
     usual: dict[str, Any] = {
         "id": "ws-a",
         "name": "a",
@@ -61,15 +62,17 @@ def a_workspace(**facts: Any) -> Workspace:
         "created_at": NOW,
         "updated_at": NOW,
     }
-    return Workspace(**{**usual, **facts})
+    chosen: dict[str, Any] = {**usual, **facts}
+    return Workspace(**chosen)
 
 
-def a_lock(**facts: Any) -> Lock:
+def a_lock(**facts: object) -> Lock:
     usual: dict[str, Any] = {"kind": "user", "owner": "ann", "token": "lock-1", "reason": "freeze", "since": NOW}
-    return Lock(**{**usual, **facts})
+    chosen: dict[str, Any] = {**usual, **facts}
+    return Lock(**chosen)
 
 
-def a_resource(**facts: Any) -> Resource:
+def a_resource(**facts: object) -> Resource:
     usual: dict[str, Any] = {
         "id": "res-a",
         "workspace_id": "ws-a",
@@ -81,9 +84,11 @@ def a_resource(**facts: Any) -> Resource:
         "created_at": NOW,
         "updated_at": NOW,
     }
-    return Resource(**{**usual, **facts})
+    chosen: dict[str, Any] = {**usual, **facts}
+    return Resource(**chosen)
 
 
-def a_result(**facts: Any) -> Result:
+def a_result(**facts: object) -> Result:
     """A phase that succeeded, unless `facts` say otherwise."""
-    return Result(**{"result_id": "r-1", "status": "succeeded", **facts})
+    chosen: dict[str, Any] = {"result_id": "r-1", "status": "succeeded", **facts}
+    return Result(**chosen)

@@ -326,6 +326,7 @@ GOOD = packed(A, B)
         packed(entry(b"x", b"10 pathab\n", kind=b"x"), A),
         packed(entry(b"x", pax_records({"path": "a"}) * 2, kind=b"x"), A),
     ],
+    ids=lambda _: "case",  # the bytes hold the time
 )  # fmt: skip
 def test_what_is_damaged_or_ambiguous_is_not_an_archive(data: bytes) -> None:
     with pytest.raises(BadRequest, match=r"Send a gzip-compressed tar, e\.g\. `tar czf") as refusal:

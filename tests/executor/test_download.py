@@ -242,7 +242,7 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize("archive", DAMAGED)
+@pytest.mark.parametrize("archive", DAMAGED, ids=range(len(DAMAGED)))
 async def test_a_damaged_archive_is_refused_even_if_signed(
     releases: Releases, mirror: Mirror, tmp_path: Path, archive: bytes
 ) -> None:

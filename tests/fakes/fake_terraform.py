@@ -239,7 +239,9 @@ class Fake:
         """The path of a local backend in the last override file, as Terraform takes it."""
         found = None
         for file in sorted(Path().glob("*_override.tf.json")):
-            found = json.loads(file.read_text()).get("terraform", {}).get("backend", {}).get("local", {}).get("path", found)
+            found = (
+                json.loads(file.read_text()).get("terraform", {}).get("backend", {}).get("local", {}).get("path", found)
+            )
         return found
 
     def old_state(self) -> dict[str, Any]:

@@ -36,5 +36,5 @@ async def test_plan_confirm_apply_destroy(tmp_path: Path, database_url: str) -> 
         assert (await server.call("GET", "/api/v1/workspaces/w/state-versions/current"))["resource_count"] == 0
         assert b"Apply complete!" in await server.log(task)
         with trio.fail_after(PATIENT):
-            while any((tmp_path / "data" / "tasks").iterdir()):
+            while any((tmp_path / "data" / "tasks").iterdir()):  # noqa: ASYNC110
                 await trio.sleep(0.02)

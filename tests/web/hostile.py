@@ -73,13 +73,12 @@ class Server:
 
     async def reply_to(self, *packets: bytes) -> bytes:
         """What the server says to these packets until it ends the connection."""
-        with trio.fail_after(PATIENCE):
-            client = await self.connect()
-            for packet in packets:
-                await client.send(packet)
-            reply = await client.rest()
-            await client.close()
-            return reply
+        client = await self.connect()
+        for packet in packets:
+            await client.send(packet)
+        reply = await client.rest()
+        await client.close()
+        return reply
 
     async def let_go(self) -> None:
         """Close what the test has opened and left open."""
@@ -90,8 +89,7 @@ class Server:
         """Whether an ordinary client is served."""
         client = await self.connect(self.trust)
         await client.send(LAST_GET)
-        with trio.fail_after(PATIENCE):
-            reply = await client.rest()
+        reply = await client.rest()
         await client.close()
         return status(reply) == 200
 
@@ -134,17 +132,19 @@ class Client:
             return b""
 
     async def rest(self) -> bytes:
-        """Everything until the server ends the connection."""
-        while data := await self.receive():
-            self._buffer += data
+        """Everything until the server ends the connection, which it has to do soon."""
+        with trio.fail_after(PATIENCE):
+            while data := await self.receive():
+                self._buffer += data
         return bytes(self._buffer)
 
     async def until(self, mark: bytes) -> bytes:
         """Everything up to and including `mark`, consumed."""
-        while mark not in self._buffer:
-            data = await self.receive()
-            assert data, f"the connection ended before {mark!r}: {bytes(self._buffer)!r}"
-            self._buffer += data
+        with trio.fail_after(PATIENCE):
+            while mark not in self._buffer:
+                data = await self.receive()
+                assert data, f"the connection ended before {mark!r}: {bytes(self._buffer)!r}"
+                self._buffer += data
         end = self._buffer.index(mark) + len(mark)
         taken = bytes(self._buffer[:end])
         del self._buffer[:end]
@@ -263,16 +263,16 @@ def install_routes(app: QuartTrio, draining: trio.Event) -> None:
     async def farewell() -> None:
         await websocket.accept()
         with running(app, "/farewell"), trio.move_on_after(0.2):
-            while True:
-                await websocket.send("x" * 1000)
+            async with trio.open_nursery() as senders:
+                for _ in range(2):
+                    senders.start_soon(send_without_end, "x" * int(websocket.args["size"]))
         await websocket.close(1012, "bye")
 
     @app.websocket("/flood")
     async def flood() -> None:
         await websocket.accept()
         with running(app, "/flood"):
-            while True:
-                await websocket.send("x" * 1000)
+            await send_without_end("x" * 1000)
 
 
 @contextmanager
@@ -292,6 +292,12 @@ async def ticks(app: QuartTrio, draining: trio.Event) -> AsyncIterator[bytes]:
             yield b"data: tick\n\n"
             with trio.move_on_after(0.05):
                 await draining.wait()
+
+
+async def send_without_end(message: str) -> None:
+    """To the WebSocket that is being handled."""
+    while True:
+        await websocket.send(message)
 
 
 async def megabytes() -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from iac.errors import StartFailed
 from iac.web.connection_limits import Limits
@@ -86,7 +87,7 @@ async def test_a_body_that_keeps_its_pace_may_take_longer_than_the_grace() -> No
     async with serving(Limits(body_grace=0.2, body_rate=10 * KIB)) as server:
         client = await server.connect()
         began = trio.current_time()
-        await client.send(post("/upload", length=64 * KIB))
+        await client.send(post("/echo", length=64 * KIB))
         for _ in range(16):
             await client.send(bytes(4 * KIB))
             await trio.sleep(0.03)
@@ -100,8 +101,7 @@ async def test_an_idle_connection_is_closed_after_its_time_and_not_before() -> N
         for _ in range(3):
             assert status(await client.get()) == 200
         began = trio.current_time()
-        with trio.fail_after(PATIENCE):
-            assert await client.rest() == b""
+        assert await client.rest() == b""
         assert 0.4 < trio.current_time() - began < 2.0
 
 
@@ -160,6 +160,7 @@ async def idle(server: Server) -> None:
 async def not_reading(server: Server) -> None:
     for path in ("/big", "/lump"):
         await (await server.connect()).send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await trio.testing.wait_all_tasks_blocked(0.05)  # until all buffers are full
 
 
 async def streaming(server: Server) -> None:
@@ -224,9 +225,8 @@ async def test_the_same_holds_behind_tls(certificate: tuple[str, str]) -> None:
         over = await server.connect(trust)
         await over.send(post("/upload", length=200 * MIB))
         assert status(await over.rest()) == 413
-        with trio.fail_after(PATIENCE):
-            for client in (silent, plain, halfway):
-                await client.rest()
+        for client in (silent, plain, halfway):
+            await client.rest()
         await server.let_go()
         await before.regained()
         kept, last = await server.connect(trust), await server.connect(trust)

@@ -1,0 +1,1 @@
+"""A tour of the platform on one machine: `python -m demo`, or `make demo`."""

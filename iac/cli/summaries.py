@@ -1,0 +1,108 @@
+"""A task and its plan in words; the numbers are the plan's own, never read from its log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iac.domain.bodies import ChangeView, TaskView
+
+SHOWN = 40
+"""How many resources are listed before a question; the log has them all."""
+_COUNTED = (("import", "to import"), ("add", "to add"), ("change", "to change"), ("destroy", "to destroy"))
+_MORE = (("move", "to move"), ("forget", "to forget"), ("outputs_changed", "output(s) to change"), ("drift", "drifted"))
+_SIGNS = {
+    "create": "+",
+    "update": "~",
+    "delete": "-",
+    "replace": "-/+",
+    "import": "<-",
+    "forget": "x",
+    "read": "<=",
+}
+_STAGES = {
+    "fetching": "fetching the inputs",
+    "preparing": "preparing the work directory",
+    "init": "terraform init",
+    "planning": "terraform plan",
+    "saving_plan": "storing the plan",
+    "restoring_plan": "fetching the plan",
+    "applying": "terraform apply",
+    "saving_state": "storing the state",
+}
+
+
+def counts(summary: Mapping[str, Any]) -> str:
+    """`1 to add, 0 to change, 0 to destroy`, and what else there is."""
+    always = [f"{summary.get(key, 0)} {words}" for key, words in _COUNTED if key != "import" or summary.get(key)]
+    return ", ".join(always + [f"{summary[key]} {words}" for key, words in _MORE if summary.get(key)])
+
+
+def change_lines(changes: Sequence[ChangeView]) -> list[str]:
+    """A line for each resource that something would happen to."""
+    acting = [change for change in changes if change.action != "no-op"]
+    lines = [f"  {_SIGNS.get(change.action, change.action):>3} {change.address}" for change in acting[:SHOWN]]
+    return lines + ([f"      … and {len(acting) - SHOWN} more"] if len(acting) > SHOWN else [])
+
+
+def plan_lines(task: TaskView, changes: Sequence[ChangeView]) -> list[str]:
+    """What stands before the question."""
+    return ["", f"Task {task.id} would do this in {task.workspace_name}:", *change_lines(changes), ""]
+
+
+def question(task: TaskView) -> str:
+    """What is to be agreed to, with its numbers."""
+    summary: Mapping[str, Any] = task.plan.summary if task.plan is not None else {}
+    if task.action == "destroy":
+        return f"Destroy {summary.get('destroy', 0)} resource(s) of {task.workspace_name}? There is no undo."
+    if task.action == "refresh_only":
+        return f"Write {summary.get('drift', 0)} drifted object(s) into the state of {task.workspace_name}?"
+    return f"Apply to {task.workspace_name}: {counts(summary)}?"
+
+
+def activity(status: str, stage: str | None) -> str:
+    """What the task is doing, for a line that changes."""
+    return _STAGES.get(stage or "", stage) or status
+
+
+def ending(task: TaskView) -> str:
+    """How it ended, in one sentence."""
+    told = {
+        "applied": "applied",
+        "planned": "planned; there are changes",
+        "planned_and_finished": "finished; there is nothing to change",
+        "discarded": "discarded",
+    }.get(task.outcome or "", task.status)
+    if task.status in ("failed", "lost", "cancelled") and task.outcome is None:
+        told = f"{task.status} ({task.reason})" if task.reason else task.status
+    sentence = (
+        f"Task {task.id} {'is ' if task.status == 'lost' else ''}{told}{f': {task.detail}' if task.detail else ''}"
+    )
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+
+
+def task_facts(task: TaskView) -> dict[str, object]:
+    """For `iac task show`."""
+    plan, cancel, confirmation = task.plan, task.cancel, task.confirmation
+    return {
+        "Task": task.id,
+        "Workspace": task.workspace_name,
+        "Action": task.action,
+        "Status": task.status,
+        "Outcome": task.outcome,
+        "Waits": task.wait.message if task.wait else None,
+        "Stage": activity(task.status, task.stage) if task.stage else None,
+        "Reason": task.reason,
+        "Detail": task.detail,
+        "Plan": counts(plan.summary) if plan else None,
+        "Plan digest": plan.digest if plan else None,
+        "Targets": ", ".join(task.targets),
+        "Replace": ", ".join(task.replace),
+        "Message": task.message,
+        "Created": f"{task.created_at:%Y-%m-%d %H:%M:%S} UTC by {task.created_by}",
+        "Confirmed": f"{confirmation.at:%Y-%m-%d %H:%M:%S} UTC by {confirmation.by}" if confirmation else None,
+        "Cancelled": f"by {cancel.by} ({cancel.reason}{', forced' if cancel.force else ''})" if cancel else None,
+        "Finished": f"{task.finished_at:%Y-%m-%d %H:%M:%S} UTC" if task.finished_at else None,
+        "Retry of": task.retry_of,
+        "Plan of task": task.plan_task_id,
+    }

@@ -1,0 +1,216 @@
+"""iac task: look at tasks and decide about them."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+
+import click
+import msgspec
+
+from iac.cli import summaries
+from iac.cli.client import End, LogBytes, LogEvent
+from iac.cli.failures import Refused
+from iac.cli.interrupts import Interrupts
+from iac.cli.log_writer import LogWriter
+from iac.cli.run_commands import exit_code
+from iac.cli.session import Group, Session, pass_session
+from iac.cli.watching import Left, Watcher
+from iac.domain.bodies import TaskView
+
+task_id = click.argument("task_id", metavar="TASK", type=click.IntRange(min=1))
+_follow = click.option("-f", "--follow", is_flag=True, help="Stay until the task rests.")
+_comment = click.option("--comment", default="", help="Why; kept with the task.")
+
+
+@click.group("task", cls=Group)
+def task_group() -> None:
+    """List tasks, read logs, confirm, cancel."""
+
+
+@task_group.command("list")
+@click.option("--status", metavar="S[,S…]", help="Only these, e.g. running,planned.")
+@click.option("--action", metavar="A[,A…]", help="Only these, e.g. plan,destroy.")
+@click.option("--search", metavar="TEXT", help="In message, workspace, creator.")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@click.option("--cursor", help="Go on where a page ended (its next_cursor).")
+@pass_session
+def list_tasks(
+    session: Session, *, status: str | None, action: str | None, search: str | None, limit: int, cursor: str | None
+) -> None:
+    """List tasks, newest first; with -w those of one workspace."""
+    page = session.client.tasks(
+        workspace=session.workspace_given, status=status, action=action, search=search, limit=limit, cursor=cursor
+    )
+    if session.terminal.json:
+        session.terminal.document(page)
+        return
+    headers = ("Task", "Workspace", "Action", "Status", "Plan", "Created", "Message")
+    session.terminal.table(headers, map(_row, page.items), empty="There are no such tasks.")
+    if page.next_cursor is not None:
+        session.terminal.note(f"There are more: --cursor {page.next_cursor}")
+
+
+def _row(task: TaskView) -> tuple[object, ...]:
+    summary = task.plan.summary if task.plan else None
+    plan = f"+{summary.get('add', 0)} ~{summary.get('change', 0)} -{summary.get('destroy', 0)}" if summary else ""
+    created = f"{task.created_at:%Y-%m-%d %H:%M}"
+    return task.id, task.workspace_name, task.action, task.status, plan, created, task.message
+
+
+@task_group.command("show")
+@task_id
+@pass_session
+def show(session: Session, task_id: int) -> None:
+    """Show a task: where it stands, why it waits, what its plan does."""
+    _shown(session, session.client.task(task_id))
+
+
+def _shown(session: Session, task: TaskView) -> None:
+    if session.terminal.json:
+        session.terminal.document(task)
+    else:
+        session.terminal.facts(summaries.task_facts(task))
+
+
+@task_group.command("logs")
+@task_id
+@_follow
+@click.option("--raw", is_flag=True, help="The bytes as they are stored; not onto a terminal.")
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="Begin with this byte.")
+@pass_session
+def logs(session: Session, task_id: int, *, follow: bool, raw: bool, offset: int) -> None:
+    """Print a task's log.
+
+    On a terminal colours stay and every other control sequence is taken out; elsewhere colours go too. With --json
+    each line of the output is an event: {"type": "log", "offset", "next_offset", "text"}, {"type": "status", …},
+    {"type": "end", …}.
+    """
+    terminal = session.terminal
+    if raw and terminal.json:
+        raise click.UsageError("--raw and --json contradict each other.")
+    if raw and terminal.out_is_tty:
+        raise click.UsageError("--raw may carry control sequences of strangers: redirect it to a file or a pipe.")
+    if raw:
+        _raw(session, task_id, offset, follow)
+    elif terminal.json:
+        _events(session, task_id, offset, follow)
+    else:
+        _text(session, task_id, offset, follow)
+
+
+def _raw(session: Session, task_id: int, offset: int, follow: bool) -> None:
+    for event in _told(session, task_id, offset, follow):
+        if isinstance(event, LogBytes):
+            session.terminal.raw(event.data)
+
+
+def _text(session: Session, task_id: int, offset: int, follow: bool) -> None:
+    writer = LogWriter(session.terminal.out, colours=session.terminal.colours_out)
+    for event in _told(session, task_id, offset, follow):
+        if isinstance(event, LogBytes):
+            writer.write(event.data)
+    writer.finish()
+
+
+def _events(session: Session, task_id: int, offset: int, follow: bool) -> None:
+    # A letter whose bytes are in two pieces belongs to the second one's text.
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for event in _told(session, task_id, offset, follow):
+        if isinstance(event, LogBytes):
+            text = decoder.decode(event.data)
+            told = {"type": "log", "offset": event.offset, "next_offset": event.next_offset, "text": text}
+        else:
+            told = {"type": "end" if isinstance(event, End) else "status", **msgspec.structs.asdict(event)}
+        session.terminal.line(told)
+
+
+def _told(session: Session, task_id: int, offset: int, follow: bool) -> Iterator[LogEvent]:
+    client = session.client
+    if follow:
+        yield from client.follow_log(
+            task_id, offset, on_break=lambda why: session.terminal.note(f"Lost the connection ({why}); trying again")
+        )
+        return
+    client.task(task_id)  # an unknown task has no log, and is not the same as an empty one
+    for data in client.whole_log(task_id, offset):
+        yield LogBytes(offset, offset + len(data), data)
+        offset += len(data)
+
+
+@task_group.command("cancel")
+@task_id
+@click.option("--force", is_flag=True, help="Do not wait for Terraform; its state may then be incomplete.")
+@_follow
+@pass_session
+def cancel(session: Session, task_id: int, *, force: bool, follow: bool) -> None:
+    """Stop a task. A running Terraform finishes what it is doing, and its state is kept."""
+    _done(session, session.client.cancel_task(task_id, force=force), follow)
+
+
+@task_group.command("confirm")
+@task_id
+@click.option("--digest", metavar="DIGEST", help="Only if the plan is this one (see task show); does not ask.")
+@_comment
+@_follow
+@pass_session
+def confirm(session: Session, task_id: int, *, digest: str | None, comment: str, follow: bool) -> None:
+    """Apply a plan that waits. On a terminal the plan is shown first, and it asks."""
+    client, terminal = session.client, session.terminal
+    task = client.task(task_id)
+    if digest is None and task.plan is not None:
+        digest = task.plan.digest
+        if task.status == "planned" and terminal.can_ask and not _agreed(session, task):
+            raise Refused(f"Not confirmed; task {task_id} goes on waiting.")
+    _done(session, client.confirm_task(task_id, plan_digest=digest, comment=comment), follow)
+
+
+def _agreed(session: Session, task: TaskView) -> bool:
+    for line in summaries.plan_lines(task, session.client.changes(task.id)):
+        session.terminal.note(line)
+    return session.terminal.confirmed(summaries.question(task))
+
+
+@task_group.command("discard")
+@task_id
+@_comment
+@pass_session
+def discard(session: Session, task_id: int, *, comment: str) -> None:
+    """Throw a plan away that waits to be confirmed."""
+    _done(session, session.client.discard_task(task_id, comment), False)
+
+
+@task_group.command("retry")
+@task_id
+@_follow
+@pass_session
+def retry(session: Session, task_id: int, *, follow: bool) -> None:
+    """Run a task that is over again, as a new one with today's inputs."""
+    _done(session, session.client.retry_task(task_id), follow)
+
+
+@task_group.command("resolve")
+@task_id
+@_comment
+@click.option("--unlock", is_flag=True, help="Release the workspace too: its state is what it should be.")
+@pass_session
+def resolve(session: Session, task_id: int, *, comment: str, unlock: bool) -> None:
+    """Declare a lost apply over, after a look at what it did."""
+    _done(session, session.client.resolve_task(task_id, comment=comment, unlock=unlock), False)
+
+
+def _done(session: Session, task: TaskView, follow: bool) -> None:
+    """Shows what became of it; with `follow` what becomes of it further."""
+    if not follow:
+        _shown(session, task)
+        return
+    interrupts = Interrupts()
+    with interrupts.heard():
+        try:
+            task = Watcher(session.client, session.terminal, task.id, interrupts).until_rest()
+        except Left as left:
+            raise click.exceptions.Exit(left.exit_code) from None
+    if session.terminal.json:
+        session.terminal.document(task)
+    session.terminal.note(summaries.ending(task))
+    raise click.exceptions.Exit(0 if task.status == "planned" else exit_code(task, False))

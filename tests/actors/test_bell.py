@@ -1,0 +1,64 @@
+"""Listen, read, wait: nothing is missed."""
+
+import trio
+
+from iac.actors.bell import Bell
+
+
+def test_a_ring_after_listening_is_heard() -> None:
+    bell = Bell()
+    heard, other = bell.listen(1), bell.listen(2)
+
+    bell.ring(1)
+
+    assert (heard.is_set(), other.is_set()) == (True, False)
+
+
+def test_a_ring_before_listening_is_not_heard() -> None:
+    bell = Bell()
+    bell.ring(1)
+
+    assert not bell.listen(1).is_set()
+
+
+def test_all_who_listen_to_one_thing_hear_the_same_ring() -> None:
+    bell = Bell()
+    assert bell.listen(1) is bell.listen(1)
+
+
+def test_the_end_of_the_program_rings_for_everybody() -> None:
+    bell = Bell()
+    events = [bell.listen(number) for number in range(3)]
+
+    bell.ring_all()
+
+    assert all(event.is_set() for event in events)
+
+
+def test_a_bell_forgets_what_it_rang() -> None:
+    bell = Bell()
+    for number in range(1000):
+        bell.listen(number)
+        bell.ring(number)
+
+    assert bell._events == {}
+
+
+async def test_a_reader_that_listens_first_misses_no_change() -> None:
+    bell, changes, seen = Bell(), 0, 0
+
+    async def change() -> None:
+        nonlocal changes
+        for _ in range(100):
+            changes += 1
+            bell.ring(1)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(change)
+        with trio.fail_after(10):
+            while seen < 100:
+                event = bell.listen(1)
+                if changes == seen:
+                    await event.wait()
+                seen = changes
