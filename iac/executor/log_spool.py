@@ -213,7 +213,7 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
     It stays unset when the platform refuses the rest for good, or the spool is abandoned.
     """
     raw_offset, pending, sent = 0, bytearray(), start
-    skip, told, due = start, None, trio.current_time()
+    skip, told, seen, due = start, None, spool.stage, trio.current_time() + policy.interval
     while not spool.abandoned:
         last = spool.closed
         raw = os.pread(spool.fd, READ, raw_offset)
@@ -225,9 +225,11 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
         pending += text
         if progress := [event for event in events if isinstance(event, ResourceProgress)]:
             await _quietly(carrier.on_progress(progress))
-        if spool.stage is not None and spool.stage != told:
+        # Told when it has lasted a look: a stage of some milliseconds is nobody's news, and telling it would cost as much.
+        if spool.stage is not None and spool.stage == seen and spool.stage != told:
             told = spool.stage
             await _quietly(carrier.on_stage(told))
+        seen = spool.stage
         if pending and (at_end or len(pending) >= CHUNK or (not raw and trio.current_time() >= due)):
             try:
                 sent = await _deliver(carrier.send, sent, bytes(pending))
