@@ -82,7 +82,7 @@ async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, messa
         case CancelAck(fence=fence, cancel_id=cancel_id):
             session.cancel_acked(fence, cancel_id)
         case TaskFinished(task_id=task_id, fence=fence, result_id=result_id):
-            found = await fleet.database.tx(standings.of_agent, member.agent_id, [fence])
+            found = await fleet.database.read(standings.of_agent, member.agent_id, [fence])
             await fleet.perform(member, session.finished(task_id, fence, result_id, found.get(fence)))
             fleet.wake()
         case Goodbye():

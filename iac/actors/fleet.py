@@ -173,7 +173,7 @@ class Fleet:
         wanted = {task.workspace_id for task in found if task.status == "queued" and task.execution_mode == "agent"}
         if not there or not wanted:
             return []
-        seats = await self.database.tx(standings.seats, sorted(there), sorted(wanted))
+        seats = await self.database.read(standings.seats, sorted(there), sorted(wanted))
         return [self._runner(seat, there[seat.agent_id], found, now) for seat in seats]
 
     def _runner(self, seat: Seat, member: Member, found: Sequence[Task], now: float) -> Runner:
@@ -247,7 +247,7 @@ class Fleet:
     async def revoke(self, agent_id: str) -> None:
         """The agent has no business here any more: what it runs is to be stopped, what it did not begin goes to others."""
         member = self.member(agent_id)
-        found = await self.database.tx(standings.of_agent, agent_id)
+        found = await self.database.read(standings.of_agent, agent_id)
         for standing in found.values():
             if standing.status == "assigned":
                 await self.move(standing.task_id, Unassign(fence=standing.fence))

@@ -44,7 +44,7 @@ async def _repeat(fleet: Fleet, now: float) -> None:
 
 async def _look(fleet: Fleet) -> None:
     """Compares all that is out there with what was heard, and the agents with what is decided about them."""
-    held = {(each.agent_id, each.fence): each for each in await fleet.database.tx(standings.under_way)}
+    held = {(each.agent_id, each.fence): each for each in await fleet.database.read(standings.under_way)}
     for key in fleet.leases.overdue(held, trio.current_time()):
         await _give_up(fleet, key, held[key])
     await _check_members(fleet)
@@ -64,7 +64,7 @@ async def _check_members(fleet: Fleet) -> None:
     members = {member.agent_id: member for member in fleet.members}
     if not members:
         return
-    known = await fleet.database.tx(standings.stances, sorted(members))
+    known = await fleet.database.read(standings.stances, sorted(members))
     for agent_id, member in members.items():
         stance = known.get(agent_id)
         if stance is None or stance.out:

@@ -241,7 +241,11 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
     spool.stored = start
     pace = policy.pace or Pace(interval=policy.interval)
     raw_offset, pending, sent = 0, bytearray(), start
+<<<<<<< HEAD
     skip, told, sent_at, flushed = start, None, -inf, 0
+=======
+    skip, told, seen, due = start, None, spool.stage, trio.current_time() + policy.interval
+>>>>>>> main
     while not spool.abandoned:
         last, wanted = spool.closed, spool.flushes
         raw = os.pread(spool.fd, READ, raw_offset)
@@ -254,12 +258,18 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
         spool.length = transform.length
         if progress := [event for event in events if isinstance(event, ResourceProgress)]:
             await _quietly(carrier.on_progress(progress))
-        if spool.stage is not None and spool.stage != told:
+        # Told when it has lasted a look: a stage of some milliseconds is nobody's news, and telling it would cost as much.
+        if spool.stage is not None and spool.stage == seen and spool.stage != told:
             told = spool.stage
             await _quietly(carrier.on_stage(told))
+<<<<<<< HEAD
         interval = pace.interval if spool.interval is None else spool.interval
         now = not raw and (wanted > flushed or trio.current_time() >= sent_at + interval)
         if pending and (at_end or now or len(pending) >= pace.chunk):
+=======
+        seen = spool.stage
+        if pending and (at_end or len(pending) >= CHUNK or (not raw and trio.current_time() >= due)):
+>>>>>>> main
             try:
                 sent = spool.stored = await _deliver(carrier.send, sent, bytes(pending))
             except IacError as error:

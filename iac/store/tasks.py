@@ -70,8 +70,7 @@ async def move(c: Connection, task_id: int, event: Event) -> Moved:
 
     Raises NotFound and whatever the lifecycle refuses.
     """
-    before = await _held(c, task_id)
-    now: datetime = await c.value("SELECT clock_timestamp()")
+    before, now = await _held(c, task_id)
     decision = decide(before, event, now)
     if decision.task != before:
         await _write(c, before, decision.task)
@@ -88,11 +87,8 @@ async def assign(c: Connection, task_id: int, *, agent_id: str, assignment_id: s
     moved = await move(c, task_id, Assign(agent_id=agent_id, assignment_id=assignment_id, fence=fence))
     await keep_lock(c, moved.task)
     await c.run(
-        "UPDATE log_stream SET state = 'incomplete' WHERE task_id = :id AND state = 'open'",
-        id=task_id,
-    )
-    await c.run(
-        "INSERT INTO log_stream (task_id, fence, phase) VALUES (:id, :fence, :phase)",
+        """WITH closed AS (UPDATE log_stream SET state = 'incomplete' WHERE task_id = :id AND state = 'open')
+           INSERT INTO log_stream (task_id, fence, phase) VALUES (:id, :fence, :phase)""",
         id=task_id,
         fence=fence,
         phase=moved.task.phase,
@@ -124,15 +120,18 @@ async def next_fence(c: Connection) -> int:
     return int(await c.value("SELECT nextval('fence')"))
 
 
-async def _held(c: Connection, task_id: int) -> Task:
+async def _held(c: Connection, task_id: int) -> tuple[Task, datetime]:
+    """The task under its lock, and the time by the database's clock."""
     await c.run(
         "SELECT 1 FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE",
         id=task_id,
     )
-    row = await c.first(f"SELECT {COLUMNS} {FROM} WHERE t.id = :id FOR UPDATE OF t", id=task_id)
+    row = await c.first(
+        f"SELECT {COLUMNS}, clock_timestamp() AS now {FROM} WHERE t.id = :id FOR UPDATE OF t", id=task_id
+    )
     if row is None:
         raise NotFound(f"There is no task {task_id}.")
-    return from_row(row)
+    return from_row(row), row["now"]
 
 
 async def _write(c: Connection, before: Task, after: Task) -> None:

@@ -7,6 +7,7 @@ that nobody can try tokens faster than that, while an agent behind the same addr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import trio
@@ -21,6 +22,7 @@ from iac.store.database import Database
 from iac.web.auth import Auth, Authenticate, bearer, good_for_nothing
 
 SLOWLY = 0.2
+NOTE_EVERY = timedelta(minutes=1)
 FAILURES = Rate(per_second=0.1, burst=10)
 REGISTERS = Rate(per_second=10 / 60, burst=20)
 HANDSHAKES = Rate(per_second=6 / 60, burst=10)
@@ -38,10 +40,10 @@ def authenticator(database: Database) -> Authenticate:
         return await database.tx(pools.authenticate_pool, token, peer())
 
     async def session(token: str) -> AgentRecord | None:
-        return await database.tx(agents.authenticate_session, token)
+        return await database.read(agents.authenticate_session, token)
 
     async def task(token: str) -> AssignmentRecord | None:
-        found = await database.tx(assignments.by_token, token)
+        found = await database.read(assignments.by_token, token)
         if found is None or (found.scope == "dead" and found.first_read_at is not None):
             return None
         return found  # one that nobody used yet may be told what became of its task

@@ -27,7 +27,7 @@ async def settle_log(database: Database, held: AssignmentRecord, digest: LogDige
 
     Raises LogRefused (log_incomplete with `next_offset`; log_mismatch, once, for the sender to look again).
     """
-    stream = await database.tx(logs.stream, held.task_id, held.fence)
+    stream = await database.read(logs.stream, held.task_id, held.fence)
     if stream.state != "open":
         return digest
     if stream.length < digest.length:
@@ -53,7 +53,7 @@ async def settle_log(database: Database, held: AssignmentRecord, digest: LogDige
 
 async def _sha256(database: Database, held: AssignmentRecord) -> str:
     digest, offset = hashlib.sha256(), 0
-    while packed := await database.tx(logs.packed_from, held.task_id, held.fence, offset):
+    while packed := await database.read(logs.packed_from, held.task_id, held.fence, offset):
         offset += await trio.to_thread.run_sync(_fold, digest, packed)
     return digest.hexdigest()
 

@@ -78,7 +78,7 @@ def _identity(api: Api, platform: Platform) -> None:
                 raise good_for_nothing()
         else:
             own(call.caller, agent_id)
-        session = await platform.read(agents.new_session, agent_id, call.body.boot_id)
+        session = await platform.write(agents.new_session, agent_id, call.body.boot_id)
         return Response(msgspec.json.encode(session), content_type=JSON, headers=NO_STORE)
 
 

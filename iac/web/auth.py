@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from iac.domain.records import ApiToken
@@ -21,7 +20,6 @@ RIGHTS: dict[str, frozenset[Right]] = {
     "admin": frozenset({"read", "write", "run", "state", "force_unlock", "admin"}),
 }
 _LONGEST = 512
-NOTE_EVERY = timedelta(minutes=1)
 
 
 def bearer(header: str | None) -> str:

@@ -48,6 +48,8 @@ MINIMAL: dict[str, Any] = {
     "put_configuration": {"files": {"main.tf": ""}},
     "create_task": {"action": "plan"},
     "create_token": {"name": "unused"},
+    "create_pool": {"name": "unused"},
+    "create_pool_token": {"name": "unused"},
     "upload_state": state(1),
 }
 """The least that each operation takes for a body; those that are not here take an empty object."""
