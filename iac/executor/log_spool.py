@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from math import inf
 from pathlib import Path
 
 import trio
@@ -241,11 +240,7 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
     spool.stored = start
     pace = policy.pace or Pace(interval=policy.interval)
     raw_offset, pending, sent = 0, bytearray(), start
-<<<<<<< HEAD
-    skip, told, sent_at, flushed = start, None, -inf, 0
-=======
-    skip, told, seen, due = start, None, spool.stage, trio.current_time() + policy.interval
->>>>>>> main
+    skip, told, seen, sent_at, flushed = start, None, spool.stage, trio.current_time(), 0
     while not spool.abandoned:
         last, wanted = spool.closed, spool.flushes
         raw = os.pread(spool.fd, READ, raw_offset)
@@ -262,14 +257,10 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
         if spool.stage is not None and spool.stage == seen and spool.stage != told:
             told = spool.stage
             await _quietly(carrier.on_stage(told))
-<<<<<<< HEAD
+        seen = spool.stage
         interval = pace.interval if spool.interval is None else spool.interval
         now = not raw and (wanted > flushed or trio.current_time() >= sent_at + interval)
         if pending and (at_end or now or len(pending) >= pace.chunk):
-=======
-        seen = spool.stage
-        if pending and (at_end or len(pending) >= CHUNK or (not raw and trio.current_time() >= due)):
->>>>>>> main
             try:
                 sent = spool.stored = await _deliver(carrier.send, sent, bytes(pending))
             except IacError as error:

@@ -18,7 +18,18 @@ from tests.harness.postgres import fresh_database, running_postgres
 from tests.web.clients import ROLES, Served, served
 from tests.web.requests_of import OPERATIONS, Request, each, error_of
 
-MODULES = ("workspaces", "configurations", "variables", "resources", "tasks", "decisions", "logs", "states", "access", "pools")
+MODULES = (
+    "workspaces",
+    "configurations",
+    "variables",
+    "resources",
+    "tasks",
+    "decisions",
+    "logs",
+    "states",
+    "access",
+    "pools",
+)
 GUARDED = [operation for operation in OPERATIONS if operation.right is not None]
 WITH_PATH = [operation for operation in OPERATIONS if "<" in operation.path]
 
