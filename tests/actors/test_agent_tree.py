@@ -81,7 +81,7 @@ async def an_agent(
     times: AgentTimes = TIMES,
     expect: int | None = None,
     env: dict[str, str] | None = None,
-    **settings: Any,  # noqa: ANN401 - of AgentSettings
+    **settings: Any,
 ) -> AsyncIterator[Running]:
     """Stopped in a hurry when the body ends; `expect` is the exit code with which it has to fail."""
     terraform = install(tmp_path / "bin", scenario)

@@ -42,7 +42,7 @@ WELCOME: dict[str, Any] = {
 }  # fmt: skip
 
 
-def order(task_id: int = 1, action: Phase = "plan", *, fence: int | None = None, **more: Any) -> RunTaskOrder:  # noqa: ANN401
+def order(task_id: int = 1, action: Phase = "plan", *, fence: int | None = None, **more: Any) -> RunTaskOrder:
     facts = {"assignment_id": f"asg-{fence or task_id}", "attempt": 1, "task_token": "t1", **more}
     return RunTaskOrder(task_id=task_id, workspace_id="ws-a", action=action, fence=fence or task_id, **facts)
 
@@ -61,11 +61,11 @@ class Agent:
     def hear(self, message: FromServer, *, disk_free: int = ROOM) -> list[Effect]:
         return self.state.hear(message, now=self.now, disk_free=disk_free)
 
-    def welcome(self, *verdicts: Verdict, sent_at: float | None = None, **more: Any) -> list[Effect]:  # noqa: ANN401
+    def welcome(self, *verdicts: Verdict, sent_at: float | None = None, **more: Any) -> list[Effect]:
         message = Welcome(**{**WELCOME, "decisions": verdicts, **more})
         return self.state.welcomed(message, sent_at=self.now if sent_at is None else sent_at, now=self.now)
 
-    def ack(self, *leases: int, sent_at: float | None = None, **more: Any) -> list[Effect]:  # noqa: ANN401
+    def ack(self, *leases: int, sent_at: float | None = None, **more: Any) -> list[Effect]:
         leased = tuple(Lease(task_id=fence, fence=fence) for fence in leases)
         message = HeartbeatAck(seq=1, leases=leased, **more)
         return self.state.acknowledged(message, sent_at=self.now if sent_at is None else sent_at, now=self.now)
@@ -351,7 +351,7 @@ def test_a_server_without_its_database_extends_every_lease() -> None:
         ("apply", "kill_if_plan", []),
     ],
 )
-def test_abandoning_kills_plans_and_is_careful_with_applies(action: Phase, mode: Any, expected: object) -> None:  # noqa: ANN401
+def test_abandoning_kills_plans_and_is_careful_with_applies(action: Phase, mode: Any, expected: object) -> None:
     agent = Agent()
     agent.hear(order(1, action))
     assert stops(agent.hear(Abandon(task_id=1, fence=1, mode=mode))) == expected

@@ -42,7 +42,7 @@ class RunningServer:
     stop: trio.Event
     hurry: trio.Event
 
-    async def call(self, method: str, path: str, *, expect: int | None = None, **request: Any) -> Any:  # noqa: ANN401
+    async def call(self, method: str, path: str, *, expect: int | None = None, **request: Any) -> Any:
         """The decoded answer; without `expect` any 2xx will do."""
         response = await self.client.request(method, path, **request)
         wanted = response.is_success if expect is None else response.status_code == expect
@@ -92,7 +92,7 @@ async def running_server(
     policy: ExecutorPolicy = QUICK,
     times: Times | None = None,
     env: Mapping[str, str] | None = None,
-    **settings: Any,  # noqa: ANN401
+    **settings: Any,
 ) -> AsyncIterator[RunningServer]:
     """A server on a port of its own; stopped, in a hurry, when the body ends."""
     chosen = ServerSettings(
