@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from pathlib import Path
 
 import trio
@@ -240,7 +241,7 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
     spool.stored = start
     pace = policy.pace or Pace(interval=policy.interval)
     raw_offset, pending, sent = 0, bytearray(), start
-    skip, told, seen, sent_at, flushed = start, None, spool.stage, trio.current_time(), 0
+    skip, told, seen, sent_at, flushed = start, None, spool.stage, -inf, 0
     while not spool.abandoned:
         last, wanted = spool.closed, spool.flushes
         raw = os.pread(spool.fd, READ, raw_offset)

@@ -50,6 +50,7 @@ GOOD = gzip.compress(b"some text that is long enough to be cut")
         text(GOOD[:12] + b"\xff" * 10 + GOOD[22:]),
         text(GOOD[:-8] + b"\0" * 8),
     ],
+    ids=lambda _: "case",
 )
 def test_anything_but_one_whole_gzip_member_is_refused(packed: str) -> None:
     with pytest.raises(BadRequest) as caught:
