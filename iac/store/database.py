@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
@@ -48,6 +48,7 @@ _GONE = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.QueryCanceledError,
+    asyncpg.InternalClientError,  # the protocol is out of step after the server went away in the middle of it
 )
 
 
@@ -107,8 +108,9 @@ class Database:
 
         async def body() -> R:
             async with self._pool.connection() as connection:
-                async with connection.raw_connection.transaction():
-                    return await function(Connection(connection), *args, **kwargs)
+                with _in_step(connection.raw_connection):
+                    async with connection.raw_connection.transaction():
+                        return await function(Connection(connection), *args, **kwargs)
 
         return await self._bridge(body)
 
@@ -122,7 +124,8 @@ class Database:
 
         async def body() -> R:
             async with self._pool.connection() as connection:
-                return await function(Connection(connection), *args, **kwargs)
+                with _in_step(connection.raw_connection):
+                    return await function(Connection(connection), *args, **kwargs)
 
         return await self._bridge(body)
 
@@ -180,6 +183,16 @@ async def open_database(url: str, *, pool_size: int = 8) -> AsyncIterator[Databa
         finally:
             with trio.CancelScope(shield=True):  # close() has its own budget of 3 s
                 await database.close()
+
+
+@contextmanager
+def _in_step(raw_connection: Any) -> Iterator[None]:  # noqa: ANN401 - asyncpg has no types
+    """Ends a connection whose protocol is out of step, so that nobody gets it from the pool again."""
+    try:
+        yield
+    except asyncpg.InternalClientError:
+        raw_connection.terminate()
+        raise
 
 
 def _unavailable(error: BaseException) -> Unavailable:
