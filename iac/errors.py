@@ -13,9 +13,12 @@
     │   ├── PlanStale              the plan no longer matches what it was made from
     │   ├── WorkspaceLocked        somebody holds the workspace's lock
     │   └── LogRefused             a log chunk does not fit the stream (gap, conflict, closed)
+    ├── Gone                  410  it was there, and is not given out any more
     ├── TooLarge              413  over a limit that the message names
     ├── WrongContentType      415  the body is of a kind the route does not take
     ├── Invalid               422  well-formed, but a value is not acceptable; `path` says which
+    ├── UpgradeRequired       426  the caller speaks no version of the protocol that we speak
+    ├── RateLimited           429  too much at once; `retry_after_s` says when to go on
     ├── Unavailable           503  try again later (database away, server stopping)
     ├── StorageFull           507  the disk has no room; nothing was acknowledged
     └── StartFailed                a program cannot start; `exit_code` says why (sysexits)
@@ -122,6 +125,13 @@ class LogRefused(Conflict):
     code = "log_gap"
 
 
+class Gone(IacError):
+    """It was there, and is not given out any more."""
+
+    status = 410
+    code = "gone"
+
+
 class TooLarge(IacError):
     """Over a limit that the message names."""
 
@@ -141,6 +151,21 @@ class Invalid(IacError):
 
     status = 422
     code = "invalid"
+
+
+class UpgradeRequired(IacError):
+    """The caller speaks no version of the protocol that this server speaks; `min` and `max` name those."""
+
+    status = 426
+    code = "upgrade_required"
+
+
+class RateLimited(IacError):
+    """Too much at once; `retry_after_s` in the extras says when to go on."""
+
+    status = 429
+    code = "rate_limited"
+    retryable = True
 
 
 class Unavailable(IacError):

@@ -22,10 +22,13 @@ import trio
 
 from iac import __version__, telemetry
 from iac.actors.bell import Bell
-from iac.actors.dispatcher import Dispatcher
+from iac.actors.dispatcher import Dispatcher, Wakes
+from iac.actors.fleet import Fleet
+from iac.actors.lease_keeper import lease_keeper
 from iac.actors.local_runner import LocalRunner
 from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
 from iac.actors.supervision import stop_signals
+from iac.domain.agent_session import Times
 from iac.domain.lifecycle import Cancel
 from iac.errors import IacError, StartFailed, Unavailable
 from iac.executor.accessor_local import Changes, LocalDataAccessor
@@ -130,6 +133,7 @@ async def run_server(
     stop: trio.Event,
     hurry: trio.Event,
     policy: ExecutorPolicy | None = None,
+    times: Times | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """The whole server; reports the URLs it serves. Returns some time after `stop` is set, sooner when `hurry` is.
@@ -138,7 +142,7 @@ async def run_server(
     """
     with locked(settings.data_dir):
         async with database_of(settings) as database:
-            program = _Program(settings, env, database, stop, hurry, policy or ExecutorPolicy())
+            program = _Program(settings, env, database, stop, hurry, policy or ExecutorPolicy(), times or Times())
             await _serve(program, task_status=task_status)
     log.info("stopped")
 
@@ -151,6 +155,7 @@ class _Program:
     stop: trio.Event
     hurry: trio.Event
     policy: ExecutorPolicy
+    times: Times
 
 
 async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -160,17 +165,22 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     shown = await bootstrap_token(database, settings)
     local = LocalRunner(plan_limit=settings.local_plan_concurrency, enabled=settings.local_executor)
     task_changed, log_grew = Bell(), Bell()
-    dispatcher = Dispatcher(database, local, task_changed.ring)
-    platform = Platform(database, keyring, dispatcher, local, task_changed, log_grew, draining=trio.Event())
+    wakes = Wakes()
+    fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake)
+    dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes)
     accessor = LocalDataAccessor(database, keyring, Changes(task_changed.ring, log_grew.ring, dispatcher.wake))
+    platform = Platform(
+        database, keyring, dispatcher, local, fleet, accessor, task_changed, log_grew, draining=trio.Event()
+    )
     executor = executor_of(settings, accessor, program.env, program.policy)
     left = left_behind((settings.data_dir / "tasks").absolute())
     await give_up_what_was_running(database)
     salvage = Salvage(database, accessor, local.running, program.policy)
     async with trio.open_nursery() as actors:
-        actors.start_soon(local.run, executor.execute, dispatcher.wakes)
+        actors.start_soon(local.run, executor.execute, wakes.sender)
         actors.start_soon(salvage.run, left)
         actors.start_soon(dispatcher.run)
+        actors.start_soon(lease_keeper, fleet)
         tls = (str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert is not None else None
         http = partial(serve_http, create_app(platform), bind=settings.bind, tls=tls, draining=platform.draining)
         http_ended = trio.Event()
@@ -181,6 +191,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         task_status.started(urls)
         await program.stop.wait()
         await _drain(platform, within=settings.drain_seconds, hurry=program.hurry)
+        await fleet.shutdown(within=GRACEFUL)
         platform.draining.set()
         platform.log_grew.ring_all()
         with trio.move_on_after(GRACEFUL + 1):
@@ -199,6 +210,7 @@ async def _then_set(
 
 async def _drain(platform: Platform, *, within: float, hurry: trio.Event) -> None:
     """Lets running tasks end; those that do not are cancelled, and waited for as long as their stop may take."""
+    platform.fleet.draining = True
     platform.local.drain()
     waiting = len(platform.local.running.orders)
     if waiting:

@@ -193,7 +193,7 @@ class ServerSettings:
             drain_seconds=read.parsed("IAC_DRAIN_SECONDS", usual.drain_seconds, positive),
             log_level=read.parsed("IAC_LOG_LEVEL", usual.log_level, one_of(get_args(LogLevel))),
             log_format=read.parsed("IAC_LOG_FORMAT", usual.log_format, one_of(get_args(LogFormat))),
-            terraform=_terraform(read),
+            terraform=terraform_settings(read),
         )
         settings._check_files(read)
         read.done()
@@ -207,7 +207,8 @@ class ServerSettings:
                 read.problems.append(f"{name}: there is no file {file}")
 
 
-def _terraform(read: Environment) -> TerraformSettings:
+def terraform_settings(read: Environment) -> TerraformSettings:
+    """The IAC_TERRAFORM_* names, the same for a server and an agent."""
     found = TerraformSettings(
         directory=read.parsed("IAC_TERRAFORM_DIR", None, Path),
         mirror=read.parsed("IAC_TERRAFORM_MIRROR", None, _mirror),

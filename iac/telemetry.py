@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import TextIO
 
 from iac.settings import LogFormat, LogLevel
 
@@ -74,9 +77,12 @@ def _on_one_line(value: object) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(value))
 
 
-def configure(level: LogLevel, style: LogFormat) -> None:
-    """Sends the program's records to standard error. Called once, by a program."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(level: LogLevel, style: LogFormat, to: TextIO | Path | None = None) -> None:
+    """Sends the program's records to a stream or to the end of a file; None: to standard error. Called once, by a program.
+
+    Raises OSError if the file cannot be opened. A file may be rotated: it is opened again when it was moved away.
+    """
+    handler = WatchedFileHandler(to) if isinstance(to, Path) else logging.StreamHandler(to or sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else Console())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -25,6 +25,10 @@ ABOVE = frozenset({"iac", "iac.errors"})
 EXECUTION = ABOVE | {"iac.telemetry", "iac.domain", "iac.executor", "iac.actors"}
 SERVER_SIDE = EXECUTION | {"iac.store", "iac.executor.accessor_local"}
 EVERYTHING = SERVER_SIDE | {"iac.settings", "iac.web", "iac.launchers", "iac.cli"}
+SERVERS_ACTORS = tuple(
+    f"iac.actors.{name}"
+    for name in ("dispatcher", "recovery", "local_runner", "fleet", "agent_talk", "agent_connection", "lease_keeper")
+)
 LAYERS: Mapping[str, frozenset[str]] = {
     "iac": frozenset(),
     "iac.errors": frozenset(),
@@ -34,15 +38,14 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "iac.store": ABOVE | {"iac.domain", "iac.store"},
     "iac.executor": ABOVE | {"iac.telemetry", "iac.domain", "iac.executor"},
     "iac.executor.accessor_local": ABOVE | {"iac.telemetry", "iac.domain", "iac.executor", "iac.store"},
-    "iac.actors": EXECUTION,
-    "iac.actors.dispatcher": SERVER_SIDE,
-    "iac.actors.recovery": SERVER_SIDE,
-    "iac.actors.local_runner": SERVER_SIDE,
+    "iac.agent_settings": ABOVE | {"iac.settings"},
+    "iac.actors": EXECUTION | {"iac.agent_settings"},
+    **dict.fromkeys(SERVERS_ACTORS, SERVER_SIDE),
     "iac.launchers": ABOVE | {"iac.domain", "iac.launchers"},
     "iac.web": SERVER_SIDE | {"iac.web"},
     "iac.cli": ABOVE | {"iac.domain", "iac.cli"},
     "iac.server": EVERYTHING,
-    "iac.agent": EXECUTION | {"iac.settings"},
+    "iac.agent": EXECUTION | {"iac.settings", "iac.agent_settings"},
 }
 """What each part may import of ours; the longest name that fits a module is its part."""
 
@@ -68,7 +71,7 @@ IMPURE = frozenset(
 BRIDGE = frozenset({"asyncio", "trio_asyncio", "databases", "asyncpg"})
 ONLY_IN: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(BRIDGE, ("iac.store.database",)),
-    "httpx": ("iac.executor.download", "iac.cli"),
+    "httpx": ("iac.executor.download", "iac.executor.remote_client", "iac.executor.accessor_remote", "iac.cli"),
 }
 NAMELESS = frozenset({"util", "utils", "helper", "helpers", "common", "misc", "manager", "base", "core"})
 
@@ -309,6 +312,7 @@ def test_a_circle_of_imports_is_found() -> None:
 
 
 AGENTS_PARTS = (
+    "iac.agent",
     "iac.executor.executor",
     "iac.actors.worker",
     "iac.actors.canceller",

@@ -15,6 +15,10 @@ class Bell:
         """An event that the next `ring` of this key sets."""
         return self._events.setdefault(key, trio.Event())
 
+    def heeded(self, key: int) -> bool:
+        """Whether somebody listened since it was last rung."""
+        return key in self._events
+
     def ring(self, key: int) -> None:
         event = self._events.pop(key, None)
         if event is not None:

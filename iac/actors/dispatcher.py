@@ -10,14 +10,17 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import trio
+from msgspec.structs import asdict
 
+from iac.actors.fleet import Fleet
 from iac.actors.local_runner import LOCAL, LocalRunner
 from iac.domain.lifecycle import Event, Lose, QueueTimeout, Unassign
+from iac.domain.messages import RunTaskOrder
 from iac.domain.records import Task, Workspace
 from iac.domain.scheduling import Assignment, Wait, schedule, why
 from iac.domain.work import RunTask
 from iac.errors import Conflict, IacError, NotFound, WorkspaceLocked
-from iac.store import tasks, workspaces
+from iac.store import assignments, tasks, workspaces
 from iac.store.database import Connection, Database
 from iac.store.identity import new_id
 
@@ -28,24 +31,48 @@ QUEUE_TIMEOUT = timedelta(hours=24)
 HELD = ("assigned", "running", "cancelling")
 
 
+class Wakes:
+    """How everybody tells the dispatcher that something happened; any number of wakes before its next look are one."""
+
+    def __init__(self) -> None:
+        self.sender, self._woken = trio.open_memory_channel[None](1)
+
+    def wake(self) -> None:
+        try:
+            self.sender.send_nowait(None)
+        except trio.WouldBlock:
+            return
+
+    async def wait(self, at_most: float) -> None:
+        with trio.move_on_after(at_most):
+            await self._woken.receive()
+
+
 class Dispatcher:
     """The waiting line. `wake` and `wait_of` are for the API; `run` is the actor."""
 
-    def __init__(self, database: Database, local: LocalRunner, changed: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        local: LocalRunner,
+        changed: Callable[[int], None],
+        *,
+        fleet: Fleet | None = None,
+        wakes: Wakes | None = None,
+    ) -> None:
+        """Without a `fleet` there are no agents, and what is meant for one waits."""
         self._database = database
         self._local = local
+        self._fleet = fleet
+        self._wakes = wakes or Wakes()
         self._changed = changed
-        self.wakes, self._woken = trio.open_memory_channel[None](1)
         self._waits: Mapping[int, Wait] = {}
         self._served: dict[str, datetime] = {}
         self._missing: frozenset[int] = frozenset()
 
     def wake(self) -> None:
-        """Something happened; any number of wakes before the next look are one."""
-        try:
-            self.wakes.send_nowait(None)
-        except trio.WouldBlock:
-            return
+        """Something happened."""
+        self._wakes.wake()
 
     def wait_of(self, task: Task) -> Wait | None:
         """Why the task waits, as of the last look; None for one that does not."""
@@ -58,8 +85,7 @@ class Dispatcher:
                 await self.look()
             except IacError as error:
                 log.warning("the waiting line cannot be moved on", extra={"error": error.message})
-            with trio.move_on_after(LOOK_EVERY):
-                await self._woken.receive()
+            await self._wakes.wait(LOOK_EVERY)
 
     async def look(self) -> None:
         """One pass: reconcile, decide, hand out."""
@@ -67,7 +93,10 @@ class Dispatcher:
         now = datetime.now(UTC)
         await self._reconcile(found, now)
         holders = await self._holders(found)
-        decided = schedule(found, self._local.as_runner(found), now, holders=holders, served=self._served)
+        runners = self._local.as_runner(found)
+        if self._fleet is not None:
+            runners += await self._fleet.as_runners(found)
+        decided = schedule(found, runners, now, holders=holders, served=self._served)
         self._waits = decided.waits
         by_id = {task.id: task for task in found}
         for assignment in decided.assignments:
@@ -79,7 +108,7 @@ class Dispatcher:
 
     async def _hand_out(self, assignment: Assignment, task: Task) -> None:
         try:
-            assigned = await self._database.tx(_assign, assignment.task_id, assignment.runner_id, new_id("asg"))
+            assigned, token = await self._database.tx(_assign, assignment.task_id, assignment.runner_id, new_id("asg"))
         except WorkspaceLocked as error:
             self._waits = {**self._waits, task.id: Wait("workspace_locked", error.message)}
             return
@@ -88,8 +117,14 @@ class Dispatcher:
             return
         self._served[task.workspace_id] = datetime.now(UTC)  # not one instant for all: the round-robin goes by it
         self._changed(task.id)
-        if not self._local.deliver(order_of(assigned)):
+        if not self._deliver(assigned, token):
             await self._move(assigned, Unassign(fence=assigned.fence))
+
+    def _deliver(self, task: Task, token: str | None) -> bool:
+        if token is None or task.agent_id is None or self._fleet is None:
+            return self._local.deliver(order_of(task))
+        order = RunTaskOrder(**asdict(order_of(task)), task_token=token, priority=task.priority)
+        return self._fleet.deliver(task.agent_id, order)
 
     async def _reconcile(self, found: list[Task], now: datetime) -> None:
         """Puts right what no event would: queue time-outs, and tasks that the local runner holds but does not run."""
@@ -136,8 +171,12 @@ def order_of(task: Task) -> RunTask:
     )
 
 
-async def _assign(c: Connection, task_id: int, agent_id: str, assignment_id: str) -> Task:
-    return await tasks.assign(c, task_id, agent_id=agent_id, assignment_id=assignment_id)
+async def _assign(c: Connection, task_id: int, runner_id: str, assignment_id: str) -> tuple[Task, str | None]:
+    """The assigned task, and the token that goes with it when it is an agent's."""
+    task = await tasks.assign(c, task_id, agent_id=runner_id, assignment_id=assignment_id)
+    if runner_id == LOCAL:
+        return task, None
+    return task, await assignments.create(c, task_id, task.fence, runner_id, assignment_id, task.phase, task.attempt)
 
 
 async def _workspaces(c: Connection, ids: list[str]) -> dict[str, Workspace]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -13,3 +14,27 @@ async def stop_signals() -> AsyncIterator[int]:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             yield number
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors in a group, whatever groups they are in."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error
+
+
+@contextmanager
+def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
+    """Nurseries make groups: out of one that holds errors of these kinds alone comes the first of them, as itself.
+
+    If there are others in it, a bug or a cancellation, those go on as a group without them.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        wanted, other = group.split(kinds)
+        if wanted is None or other is not None:
+            raise (other or group) from None
+        raise next(leaves(wanted)) from None

@@ -35,6 +35,7 @@ Tags = Annotated[
 ]
 Limit = Annotated[int, Meta(ge=1, le=200)]
 """How many items a page may have."""
+PoolRef = Annotated[str, Meta(min_length=1, max_length=90, description="A pool of agents, by id or name.")]
 Role = Literal["viewer", "operator", "admin"]
 
 
@@ -56,6 +57,7 @@ class WorkspaceCreate(Input, frozen=True, kw_only=True):
     auto_apply: bool = False
     provider_config: dict[str, Any] | None = None
     tags: Tags = {}
+    pool_id: PoolRef | None = None
 
 
 class WorkspaceChange(Input, frozen=True, kw_only=True):
@@ -70,6 +72,7 @@ class WorkspaceChange(Input, frozen=True, kw_only=True):
     auto_apply: bool | UnsetType = UNSET
     provider_config: dict[str, Any] | UnsetType | None = UNSET
     tags: Tags | UnsetType = UNSET
+    pool_id: PoolRef | UnsetType | None = UNSET
 
 
 class LockView(View, frozen=True, kw_only=True):
@@ -99,6 +102,7 @@ class WorkspaceView(View, frozen=True, kw_only=True):
     configuration_id: str | None
     created_at: datetime
     updated_at: datetime
+    pool_id: str | None = None
 
 
 class WorkspacePage(View, frozen=True, kw_only=True):
@@ -261,6 +265,7 @@ class TaskView(View, frozen=True, kw_only=True):
     replace: tuple[str, ...]
     created_by: str
     execution_mode: ExecutionMode
+    pool_id: str | None
     agent_id: str | None
     attempt: int
     bundle_digest: str

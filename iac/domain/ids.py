@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-Prefix = Literal["ws", "cv", "var", "res", "sv", "tok", "asg", "can", "lock", "rst", "agent", "pool", "user"]
+Prefix = Literal[
+    "ws", "cv", "var", "res", "sv", "tok", "asg", "can", "lock", "rst", "agent", "pool", "ptok", "boot", "user"
+]
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 LENGTH = 16

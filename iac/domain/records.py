@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from iac.domain.agent_tokens import Scope
+
 Action = Literal["plan", "apply", "plan_and_apply", "destroy", "refresh_only"]
 Phase = Literal["plan", "apply"]
 Status = Literal[
@@ -32,6 +34,10 @@ Engine = Literal["terraform", "tofu"]
 ExecutionMode = Literal["local", "agent"]
 ConfigurationKind = Literal["archive", "files", "tf_code"]
 StateVerdict = Literal["current", "superseded", "quarantined", "checkpoint"]
+PoolKind = Literal["static", "k8s"]
+NamePolicy = Literal["unique", "suffix"]
+Exclusivity = Literal["agent", "slot"]
+RevokeMode = Literal["soft", "hard"]
 
 FINAL: frozenset[Status] = frozenset({"cancelled", "succeeded", "failed"})
 APPLYING: frozenset[Action] = frozenset({"apply", "plan_and_apply", "destroy", "refresh_only"})
@@ -71,6 +77,7 @@ class Workspace(Record, frozen=True, kw_only=True):
     configuration_id: str | None
     created_at: datetime
     updated_at: datetime
+    pool_id: str | None = None
 
 
 class Configuration(Record, frozen=True, kw_only=True):
@@ -173,6 +180,8 @@ class Task(Record, frozen=True, kw_only=True):
     planned_at: datetime | None
     cancel_requested_at: datetime | None
     finished_at: datetime | None
+    pool_id: str | None = None
+    """The pool whose agents may run it, as the workspace said when the task was created; None: the server itself."""
 
     @property
     def final(self) -> bool:
@@ -225,6 +234,119 @@ class ApiToken(Record, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+
+
+class Pool(Record, frozen=True, kw_only=True):
+    """Agents that may stand in for each other. The three counts are as of the read."""
+
+    id: str
+    name: str
+    description: str
+    kind: PoolKind
+    require_approval: bool
+    name_policy: NamePolicy
+    apply_exclusivity: Exclusivity
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+    agents: int
+    agents_online: int
+    workspaces: int
+
+
+class PoolToken(Record, frozen=True, kw_only=True):
+    """What registers agents in its pool. `replaced_by` is the token that it was rotated to."""
+
+    id: str
+    pool_id: str
+    name: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    revoke_mode: RevokeMode | None
+    replaced_by: str | None
+    last_used_at: datetime | None
+    last_ip: str | None
+
+
+class Allowance(Record, frozen=True, kw_only=True):
+    """A pool's consent to serve a workspace; `in_use` when the workspace points at the pool as well."""
+
+    pool_id: str
+    workspace_id: str
+    workspace_name: str
+    in_use: bool
+    allowed_by: str
+    allowed_at: datetime
+
+
+class PoolDemand(Record, frozen=True, kw_only=True):
+    """What a pool has to do and who is there for it. Slots are those of agents that are online and take new tasks."""
+
+    waiting_plans: int
+    waiting_applies: int
+    oldest_waiting_since: datetime | None
+    running_plans: int
+    running_applies: int
+    agents_online: int
+    plan_slots: int
+
+
+class AgentRecord(Record, frozen=True, kw_only=True):
+    """An agent as of the read: `online` is derived from when it was last heard."""
+
+    id: str
+    pool_id: str
+    pool_name: str
+    apply_exclusivity: Exclusivity
+    pool_token_id: str | None
+    token_revoked: RevokeMode | None
+    name: str
+    approved: bool
+    boot_id: str
+    conn_epoch: int
+    version: str
+    os: str
+    arch: str
+    capabilities: tuple[str, ...]
+    plan_limit: int
+    draining: bool
+    online: bool
+    cpu_usage: float | None
+    mem_usage: float | None
+    disk_free: int | None
+    ip: str | None
+    registered_at: datetime
+    last_seen_at: datetime | None
+    retired_at: datetime | None
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether it may be given anything new, wherever it is connected."""
+        return self.approved and not self.draining and self.retired_at is None and self.token_revoked is None
+
+
+class AssignmentRecord(Record, frozen=True, kw_only=True):
+    """One hand-out of a task. `scope` is what its token is good for now, by the task's row as well as by its own."""
+
+    assignment_id: str
+    task_id: int
+    workspace_id: str
+    fence: int
+    agent_id: str
+    pool_id: str | None
+    phase: Phase
+    attempt: int
+    scope: Scope
+    task_status: Status
+    current: bool
+    boot_id: str | None
+    reads: int
+    first_read_at: datetime | None
+    created_at: datetime
+    accepted_at: datetime | None
+    ended_at: datetime | None
 
 
 class AuditEntry(Record, frozen=True, kw_only=True):

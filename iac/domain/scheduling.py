@@ -2,8 +2,9 @@
 
 Plans share a runner's plan slots. An apply is exclusive there: it starts when nothing else runs, and while it runs nothing
 else starts. So that a stream of plans cannot starve it, the runner that the oldest waiting apply is meant for takes no
-new plans until it runs empty. Between workspaces: priority first, one class higher for each ten minutes of waiting, then
-round-robin, then age.
+new plans until it runs empty. (A pool of agents may choose otherwise: one apply beside the plans.) Of several runners that
+could take a task, the one with the least to do does. Between workspaces: priority first, one class higher for each ten
+minutes of waiting, then round-robin, then age.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ AGEING = timedelta(minutes=10)
 
 
 class Runner(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that can run tasks, and what it is running."""
+    """Something that can run tasks, and what it is running.
+
+    `workspaces` are those that it may serve, None for all; `avoids` are tasks that it refused a moment ago. `exclusive`:
+    an apply runs alone there.
+    """
 
     id: str
     execution_mode: str
@@ -29,6 +34,18 @@ class Runner(msgspec.Struct, frozen=True, kw_only=True):
     plans: frozenset[int] = frozenset()
     applies: frozenset[int] = frozenset()
     draining: bool = False
+    pool_id: str | None = None
+    workspaces: frozenset[str] | None = None
+    avoids: frozenset[int] = frozenset()
+    exclusive: bool = True
+
+    def suits(self, task: Task) -> bool:
+        """Whether it may run this task at all."""
+        return (
+            self.execution_mode == task.execution_mode
+            and self.pool_id == task.pool_id
+            and (self.workspaces is None or task.workspace_id in self.workspaces)
+        )
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -67,8 +84,8 @@ def schedule(
     assignments: list[Assignment] = []
     waits: dict[int, Wait] = {}
     for task in queued:
-        able = [slots for slots in free.values() if slots.runner.execution_mode == task.execution_mode]
-        chosen = next((slots for slots in able if slots.takes(task)), None)
+        able = [slots for slots in free.values() if slots.runner.suits(task)]
+        chosen = min((slots for slots in able if slots.takes(task)), key=_load, default=None)
         if chosen is not None:
             chosen.add(task)
             assignments.append(Assignment(task.id, chosen.runner.id))
@@ -90,7 +107,11 @@ class _Slots:
         self.reserved_for: int | None = None
 
     def takes(self, task: Task) -> bool:
-        if self.runner.draining or self.applies or self.reserved_for is not None:
+        if self.runner.draining or task.id in self.runner.avoids:
+            return False
+        if not self.runner.exclusive:
+            return not self.applies if task.phase == "apply" else len(self.plans) < self.runner.plan_limit
+        if self.applies or self.reserved_for is not None:
             return False
         if task.phase == "apply":
             return not self.plans
@@ -100,9 +121,20 @@ class _Slots:
         (self.applies if task.phase == "apply" else self.plans).add(task.id)
 
 
+def _load(slots: _Slots) -> tuple[int, float]:
+    return len(slots.applies), len(slots.plans) / slots.runner.plan_limit
+
+
 def _reserve(able: Iterable[_Slots], task: Task) -> None:
     """Keeps the emptiest usable runner free of new plans for an apply that could not start."""
-    usable = [slots for slots in able if not slots.runner.draining and slots.reserved_for is None]
+    usable = [
+        slots
+        for slots in able
+        if slots.runner.exclusive
+        and not slots.runner.draining
+        and slots.reserved_for is None
+        and task.id not in slots.runner.avoids
+    ]
     if usable:
         min(usable, key=lambda slots: (len(slots.applies), len(slots.plans))).reserved_for = task.id
 
@@ -139,22 +171,34 @@ def _age(task: Task) -> tuple[datetime, int]:
 
 def _why_queued(task: Task, able: Sequence[_Slots], place: int) -> Wait:
     if not able:
-        return Wait("no_runner", f"No runner for {task.execution_mode} execution is there.", place)
+        return Wait("no_runner", _nobody(task), place)
     if all(slots.runner.draining for slots in able):
         return Wait("draining", "Every runner is being shut down and takes nothing new.", place)
     applying = sorted(other for slots in able for other in slots.applies)
     if task.phase == "apply":
-        plans = sum(len(slots.plans) for slots in able)
+        plans = sum(len(slots.plans) for slots in able if slots.runner.exclusive)
         if applying:
             return Wait("apply_running", f"Task {applying[0]} is being applied; applies run alone.", place)
-        return Wait("plans_running", f"An apply runs alone; {plans} running plan(s) finish first.", place)
-    if applying:
+        if plans:
+            return Wait("plans_running", f"An apply runs alone; {plans} running plan(s) finish first.", place)
+        return Wait("refused", "The agents that could take it refused it a moment ago; they are asked again.", place)
+    if applying and any(slots.applies and slots.runner.exclusive for slots in able):
         return Wait("apply_running", f"Task {applying[0]} is being applied, and an apply runs alone.", place)
     for slots in able:
         if slots.reserved_for is not None:
             return Wait("apply_next", f"The apply of task {slots.reserved_for} is next and runs alone.", place)
+    if any(not slots.runner.draining and len(slots.plans) < slots.runner.plan_limit for slots in able):
+        return Wait("refused", "The agents that could take it refused it a moment ago; they are asked again.", place)
     limit = sum(slots.runner.plan_limit for slots in able)
     return Wait("no_free_slot", f"All {limit} plan slots are in use.", place)
+
+
+def _nobody(task: Task) -> str:
+    if task.execution_mode != "agent":
+        return f"No runner for {task.execution_mode} execution is there."
+    if task.pool_id is None:
+        return "The workspace has no pool of agents; choose one for it."
+    return f"No agent that may serve the workspace is connected in pool {task.pool_id}."
 
 
 def _pending(tasks: Sequence[Task], holders: Mapping[str, Workspace]) -> dict[int, Wait]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -26,14 +26,16 @@ from iac.domain.work import (
 )
 from iac.errors import Conflict, Fenced
 from iac.executor.terraform import sensitive_values
-from iac.store import configurations, creation, logs, plans, statefiles, tasks
+from iac.store import configurations, creation, logs, plans, standings, statefiles, tasks
 from iac.store.database import Connection, Database
 from iac.store.sealing import Keyring
+from iac.store.tasks import Moved
 
 log = logging.getLogger(__name__)
 
 LOG_MAX_BYTES = 256 * 1024 * 1024
 IN_A_THREAD = 64 * 1024
+Noted = Callable[[Connection], Awaitable[object]]
 
 
 def _nobody() -> None: ...
@@ -59,9 +61,10 @@ class LocalDataAccessor:
         self._changes = changes
         self._log_max = log_max_bytes
 
-    async def get_task_data(self, order: RunTask) -> TaskData:
+    async def get_task_data(self, order: RunTask, noted: Noted | None = None) -> TaskData:
+        """As DataAccessor says. `noted` is called in the claim's transaction; what it raises undoes the claim."""
         # Two transactions: what is wrong with the data must not undo the claim, or nobody could report it.
-        moved = await self._database.tx(tasks.move, order.task_id, Claim(fence=order.fence))
+        moved = await self._database.tx(_claim, order, noted)
         self._changes.task(order.task_id)
         return await self._database.read(_data, self._keyring, moved.task, order, self._log_max)
 
@@ -97,10 +100,11 @@ class LocalDataAccessor:
     async def save_plan(self, order: RunTask, plan: SavedPlan, planned: list[ResourceProgress]) -> None:
         await self._database.tx(partial(plans.save, planned=planned), self._keyring, order.task_id, order.fence, plan)
 
-    async def save_state_version(self, order: RunTask, push: StatePush) -> StateReceipt:
+    async def save_state_version(self, order: RunTask, push: StatePush, *, revoked: bool = False) -> StateReceipt:
+        """As DataAccessor says. `revoked`: the sender has no say any more, and its state is only kept apart."""
         if hashlib.sha256(push.data).hexdigest() != push.sha256:
             raise Conflict("The state's bytes do not have the sha256 that came with them.", code="checksum_mismatch")
-        receipt = await self._database.tx(statefiles.push, self._keyring, order, push)
+        receipt = await self._database.tx(partial(statefiles.push, revoked=revoked), self._keyring, order, push)
         if receipt.verdict == "quarantined":
             log.error("a state was quarantined", extra={"task_id": order.task_id, "reason": receipt.reason})
         self._changes.task(order.task_id)
@@ -111,6 +115,13 @@ class LocalDataAccessor:
         self._changes.log(order.task_id)
         self._changes.task(order.task_id)
         self._changes.slot()
+
+
+async def _claim(c: Connection, order: RunTask, noted: Noted | None) -> Moved:
+    moved = await tasks.move(c, order.task_id, Claim(fence=order.fence))
+    if noted is not None:
+        await noted(c)
+    return moved
 
 
 async def _data(c: Connection, keyring: Keyring, task: Task, order: RunTask, log_max: int) -> TaskData:
@@ -169,6 +180,7 @@ async def _report(c: Connection, order: RunTask, result: Result) -> None:
     moved = await tasks.move(c, order.task_id, Report(fence=order.fence, result=result))
     if moved.task.fence != order.fence:
         raise Fenced(f"Assignment {order.fence} of task {order.task_id} was taken away.")
+    await standings.note_result(c, order.fence, result.result_id)
     digest: LogDigest | None = result.log
     if digest is not None:
         await logs.close(c, order.task_id, order.fence, digest)

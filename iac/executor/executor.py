@@ -19,7 +19,7 @@ from iac.executor import steps, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.binaries import Binaries
 from iac.executor.log_spool import Carrier, LogSpool, Transform, open_log
-from iac.executor.run import ExecutorPolicy, Run, StepFailed, failure_of, refused_by_host
+from iac.executor.run import FAILURES, ExecutorPolicy, Hooks, Run, StepFailed, failure_of, refused_by_host
 from iac.telemetry import bound
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class TerraformExecutor:
         machine: Mapping[str, str],
         cli_config: bytes,
         policy: ExecutorPolicy | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         """`tasks` is the directory of the work directories; `machine` what Terraform may see of the environment."""
         self._accessor = accessor
@@ -49,6 +50,13 @@ class TerraformExecutor:
         self._machine = machine
         self._cli_config = cli_config
         self._policy = policy or ExecutorPolicy()
+        self._hooks = hooks or Hooks()
+        self._runs: dict[int, Run] = {}
+
+    def spool_of(self, fence: int) -> LogSpool | None:
+        """The log of a running assignment; None before it begins and after it ended."""
+        run = self._runs.get(fence)
+        return None if run is None else run.spool
 
     async def execute(self, order: RunTask, hurry: trio.Event | None = None) -> None:
         """Claims, runs and reports. Cancelled, it stops Terraform, stores what there is, reports, and lets it go on.
@@ -66,7 +74,7 @@ class TerraformExecutor:
                 await self._report_at_last(order, _never_began(order, error))
             except trio.Cancelled:
                 # The claim may have been heard although its answer was not: nobody else would ever report.
-                await self._report_at_last(order, _cancelled_before(order))
+                await self._report_at_last(order, _cancelled_before(order, self._hooks.why_stopped(order)))
                 raise
             else:
                 run = Run(
@@ -76,6 +84,7 @@ class TerraformExecutor:
                     self._policy,
                     machine=self._machine,
                     hurry=trio.Event() if hurry is None else hurry,
+                    hooks=self._hooks,
                 )
                 await self._run(run)
 
@@ -90,11 +99,13 @@ class TerraformExecutor:
             delay = min(delay * 2, RETRY_MOST)
 
     async def _run(self, run: Run) -> None:
+        self._runs[run.order.fence] = run
         try:
             await self._with_log(run)
         except OSError as error:  # the log's own file
             run.failure = refused_by_host(error)
         finally:
+            del self._runs[run.order.fence]
             with trio.move_on_after(self._policy.report_within, shield=True):
                 await self._finish(run)
 
@@ -148,7 +159,8 @@ class TerraformExecutor:
     async def _finish(self, run: Run) -> None:
         """Reports, and removes the directory if nothing in it is needed any more."""
         reported = await self._report(run.order, run.result())
-        if reported and run.state_safe and run.log is not None:
+        taken_away = run.spool is not None and isinstance(run.spool.refused, Fenced)
+        if reported and run.state_safe and (run.log is not None or taken_away):
             await trio.to_thread.run_sync(workdir.remove, run.workdir)
         else:
             log.error("the work directory is kept", extra={"directory": str(run.workdir.root)})
@@ -187,8 +199,9 @@ class TerraformExecutor:
         await self._accessor.note_progress(order, entries)
 
 
-def _cancelled_before(order: RunTask) -> Result:
-    return Result(result_id=f"{order.assignment_id}:cancelled", status="cancelled", log=_EMPTY)
+def _cancelled_before(order: RunTask, why: str | None) -> Result:
+    status: Literal["failed", "cancelled"] = "failed" if why in FAILURES else "cancelled"
+    return Result(result_id=f"{order.assignment_id}:{status}", status=status, reason=why, log=_EMPTY)
 
 
 def _never_began(order: RunTask, error: Exception) -> Result:

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from pathlib import Path
 
 import trio
@@ -41,13 +42,25 @@ RETRY_FIRST, RETRY_MOST = 0.2, 5.0
 Send = Callable[[int, bytes], Awaitable[int]]
 
 
+@dataclass(slots=True)
+class Pace:
+    """How much log gathers before it is sent: `chunk` bytes or `interval` seconds, whichever comes first.
+
+    Shared by the logs of a runner, and may change while they are carried.
+    """
+
+    chunk: int = CHUNK
+    interval: float = 0.1
+
+
 @dataclass(frozen=True, slots=True)
 class LogPolicy:
-    """How a log is carried; seconds and bytes."""
+    """How a log is carried; seconds and bytes. `pace` is one that others may change, over the `interval` of this log."""
 
     limit: int
     interval: float = 0.1
     drain_within: float = 120.0
+    pace: Pace | None = None
 
 
 class Transform:
@@ -83,7 +96,11 @@ class Transform:
 
 
 class LogSpool:
-    """The raw file. Everything that becomes log is appended here, by us and by Terraform's processes."""
+    """The raw file. Everything that becomes log is appended here, by us and by Terraform's processes.
+
+    `length` is how much log came out of it, `stored` how much of that the platform has; `refused` why it takes no more.
+    `interval` goes over that of the pace.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,6 +108,10 @@ class LogSpool:
         self.stage: str | None = None
         self.complete = False
         self.abandoned = False
+        self.refused: IacError | None = None
+        self.length = self.stored = 0
+        self.interval: float | None = None
+        self.flushes = 0
         self._ended = trio.Event()
         self._reserved = 0
         self.reserve(0)
@@ -109,6 +130,7 @@ class LogSpool:
         self.end()
         self.stage = stage
         self._mark("begin", "")
+        self.flush()
 
     def end(self, detail: str = "") -> None:
         if self.stage is not None:
@@ -118,6 +140,10 @@ class LogSpool:
     def say(self, text: str) -> None:
         """A line of ours for the reader of the log."""
         self._append((b"" if self._on_fresh_line() else b"\n") + f"[iac] {text}\n".encode())
+
+    def flush(self) -> None:
+        """What there is is sent now, whatever the pace says."""
+        self.flushes += 1
 
     def close(self) -> None:
         """Nothing is appended after this."""
@@ -210,12 +236,14 @@ async def _within(scope: trio.CancelScope, work: Callable[[], Awaitable[None]]) 
 async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, start: int, policy: LogPolicy) -> None:
     """Carries the raw file until the spool is closed and read to its end; then `spool.complete` is set.
 
-    It stays unset when the platform refuses the rest for good, or the spool is abandoned.
+    It stays unset when the platform refuses the rest for good (`spool.refused` says why), or the spool is abandoned.
     """
+    spool.stored = start
+    pace = policy.pace or Pace(interval=policy.interval)
     raw_offset, pending, sent = 0, bytearray(), start
-    skip, told, seen, due = start, None, spool.stage, trio.current_time() + policy.interval
+    skip, told, seen, sent_at, flushed = start, None, spool.stage, -inf, 0
     while not spool.abandoned:
-        last = spool.closed
+        last, wanted = spool.closed, spool.flushes
         raw = os.pread(spool.fd, READ, raw_offset)
         raw_offset += len(raw)
         spool.reserve(raw_offset)
@@ -223,6 +251,7 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
         text, events = await _transformed(transform, raw, finish=at_end)
         skip, text = max(0, skip - len(text)), text[skip:]
         pending += text
+        spool.length = transform.length
         if progress := [event for event in events if isinstance(event, ResourceProgress)]:
             await _quietly(carrier.on_progress(progress))
         # Told when it has lasted a look: a stage of some milliseconds is nobody's news, and telling it would cost as much.
@@ -230,14 +259,19 @@ async def carry(spool: LogSpool, transform: Transform, carrier: Carrier, *, star
             told = spool.stage
             await _quietly(carrier.on_stage(told))
         seen = spool.stage
-        if pending and (at_end or len(pending) >= CHUNK or (not raw and trio.current_time() >= due)):
+        interval = pace.interval if spool.interval is None else spool.interval
+        now = not raw and (wanted > flushed or trio.current_time() >= sent_at + interval)
+        if pending and (at_end or now or len(pending) >= pace.chunk):
             try:
-                sent = await _deliver(carrier.send, sent, bytes(pending))
+                sent = spool.stored = await _deliver(carrier.send, sent, bytes(pending))
             except IacError as error:
                 log.error("the platform refuses the rest of a log", extra={"error": error.message})
+                spool.refused = error
                 return
             pending.clear()
-            due = trio.current_time() + policy.interval
+            sent_at = trio.current_time()
+        if not raw:
+            flushed = wanted
         if at_end:
             spool.complete = True
             return
@@ -254,7 +288,7 @@ async def _transformed(transform: Transform, raw: bytes, *, finish: bool) -> tup
 
 
 async def _deliver(send: Send, offset: int, data: bytes) -> int:
-    """Sends all of it, for as long as the surrounding scope lets it try."""
+    """Sends all of it, for as long as the surrounding scope lets it try. Raises what trying again would not change."""
     delay, end = RETRY_FIRST, offset + len(data)
     while offset < end:
         try:

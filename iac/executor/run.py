@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from iac.domain.records import Outcome
 from iac.domain.work import CurrentState, LogDigest, Result, ResultStatus, RunTask, SavedPlan, TaskData
 from iac.errors import IacError
 from iac.executor.binaries import Binary
-from iac.executor.log_spool import LogPolicy, LogSpool
+from iac.executor.log_spool import LogPolicy, LogSpool, Pace
 from iac.executor.process import Ended, Ladder, LadderStep, ProcessFacts, run_terraform
 from iac.executor.workdir import Workdir
 
@@ -28,9 +28,35 @@ class ExecutorPolicy:
     report_within: float = 600.0
     log_interval: float = 0.1
     log_drain_within: float = 120.0
+    log_pace: Pace | None = None
+    """The pace that all logs share; None: each has one of its own, with `log_interval`."""
 
     def log(self, limit: int) -> LogPolicy:
-        return LogPolicy(limit=limit, interval=self.log_interval, drain_within=self.log_drain_within)
+        return LogPolicy(
+            limit=limit, interval=self.log_interval, drain_within=self.log_drain_within, pace=self.log_pace
+        )
+
+
+FAILURES = frozenset({"timeout", "lease_expired"})
+"""Reasons for which a runner stops a run by itself and that are failures, not wishes."""
+
+
+def _nobody(order: RunTask, step: LadderStep) -> None: ...
+
+
+def _not_us(order: RunTask) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Who follows the runs beside the platform; called in the loop, must not block.
+
+    `why_stopped` gives the runner's own reason for a cancelled run, None when somebody else wanted it.
+    """
+
+    on_step: Callable[[RunTask, LadderStep], None] = _nobody
+    why_stopped: Callable[[RunTask], str | None] = _not_us
 
 
 class StepFailed(Exception):
@@ -56,6 +82,7 @@ class Run:
     var_files: list[Path] = field(default_factory=list)
     facts: ProcessFacts = field(default_factory=ProcessFacts)
     hurry: trio.Event = field(default_factory=trio.Event)
+    hooks: Hooks = field(default_factory=Hooks)
     plan: SavedPlan | None = None
     before: CurrentState | None = None
     state_safe: bool = True
@@ -110,6 +137,9 @@ class Run:
             LadderStep.GAVE_UP: "Terraform could not even be killed",
         }
         self.say(told[step])
+        if self.spool is not None:
+            self.spool.flush()
+        self.hooks.on_step(self.order, step)
 
     def result(self) -> Result:
         """How the phase ended, from the facts alone. What is done is done, even if a cancel came meanwhile."""
@@ -133,7 +163,8 @@ class Run:
         if self.done:
             return "succeeded", None, None, None
         if self.cancelled:
-            return "cancelled", None, None, None
+            why = self.hooks.why_stopped(self.order)
+            return ("failed" if why in FAILURES else "cancelled"), why, None, None
         failure = self.failure or StepFailed("executor_error", "The phase ended without a result.")
         return "failed", failure.reason, failure.detail, failure.exit_code
 

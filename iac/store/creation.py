@@ -48,11 +48,11 @@ async def create(c: Connection, keyring: Keyring, workspace: str, asked: NewTask
     await c.run(
         """INSERT INTO task (id, workspace_id, action, phase, status, execution_mode, priority, auto_apply, targets,
                              replace, message, created_by, bundle_digest, bundle, terraform_version, plan_task_id,
-                             retry_of, plan_digest, has_changes)
+                             retry_of, plan_digest, has_changes, pool_id)
            OVERRIDING SYSTEM VALUE
            VALUES (:id, :workspace_id, :action, :phase, 'pending', :execution_mode, :priority, :auto_apply, :targets,
                    :replace, :message, :by, :digest, :bundle, :terraform_version, :plan_task_id,
-                   :retry_of, :plan_digest, :has_changes)""",
+                   :retry_of, :plan_digest, :has_changes, :pool_id)""",
         id=task_id,
         workspace_id=held.id,
         action=asked.action,
@@ -71,6 +71,7 @@ async def create(c: Connection, keyring: Keyring, workspace: str, asked: NewTask
         retry_of=asked.retry_of,
         plan_digest=None if planned is None else planned.plan_digest,
         has_changes=None if planned is None else planned.has_changes,
+        pool_id=held.pool_id if held.execution_mode == "agent" else None,
     )
     await audit.note(c, by, "task.create", f"task-{task_id}", workspace=held.id, action=asked.action)
     await tasks.advance(c, held.id)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 
+from iac.domain.agent_tokens import Kind, make_token
 from iac.domain.ids import Prefix, make_id
 
 TOKEN_PREFIX = "iaca_"  # noqa: S105 - the public prefix of an API token, not a token
@@ -19,6 +20,16 @@ def new_id(prefix: Prefix) -> str:
 def new_token() -> str:
     """A new API token with 256 bits of entropy; shown once, stored only as its hash."""
     return TOKEN_PREFIX + secrets.token_urlsafe(32)
+
+
+def new_agent_token(kind: Kind) -> str:
+    """A new token of that kind for an agent; given away once, stored only as its hash."""
+    return make_token(kind, os.urandom(32))
+
+
+def entropy(size: int) -> bytes:
+    """That many random bytes."""
+    return os.urandom(size)
 
 
 def token_hash(token: str) -> bytes:

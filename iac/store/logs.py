@@ -151,6 +151,31 @@ async def stream_length(c: Connection, task_id: int, fence: int) -> int:
     )
 
 
+async def stream(c: Connection, task_id: int, fence: int) -> LogStream:
+    """The stream of one assignment. Raises NotFound."""
+    row = await c.first(
+        """SELECT task_id, fence, phase, length, state, sha256, truncated_bytes FROM log_stream
+           WHERE task_id = :id AND fence = :fence""",
+        id=task_id,
+        fence=fence,
+    )
+    if row is None:
+        raise NotFound(f"There is no log for assignment {fence} of task {task_id}.")
+    return LogStream(**row)
+
+
+async def packed_from(c: Connection, task_id: int, fence: int, offset: int) -> list[bytes]:
+    """The next few stored chunks, gzip as they are kept, of which the first begins at `offset`; empty at the end."""
+    rows = await c.all(
+        """SELECT data FROM log_chunk WHERE task_id = :id AND fence = :fence AND start >= :offset
+           ORDER BY start LIMIT 4""",
+        id=task_id,
+        fence=fence,
+        offset=offset,
+    )
+    return [row["data"] for row in rows]
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A piece of a task's log: bytes from `offset`, and how much there is in all right now."""

@@ -40,8 +40,12 @@ async def current(c: Connection, keyring: Keyring, workspace_id: str) -> Current
     return CurrentState(data=_opened(keyring, row), sha256=row["sha256"], serial=row["serial"], lineage=row["lineage"])
 
 
-async def push(c: Connection, keyring: Keyring, order: RunTask, sent: StatePush) -> StateReceipt:
+async def push(
+    c: Connection, keyring: Keyring, order: RunTask, sent: StatePush, *, revoked: bool = False
+) -> StateReceipt:
     """Stores what an apply left behind, with the verdict that it deserves. Idempotent by (task, sha256).
+
+    `revoked`: the sender has no say any more, so that what it sends is only kept apart.
 
     Raises NotFound when there is no such task at all.
     """
@@ -50,7 +54,7 @@ async def push(c: Connection, keyring: Keyring, order: RunTask, sent: StatePush)
         raise NotFound(f"There is no task {order.task_id}.")
     workspace = await workspaces.hold(c, workspace_id)
     header = _header(sent.data)
-    verdict = judge(await _standing(c, workspace), await _push(c, order, sent, header))
+    verdict = judge(await _standing(c, workspace), await _push(c, order, sent, header, revoked=revoked))
     if not verdict.stores:
         serial = await c.value(
             "SELECT serial FROM state_version WHERE workspace_id = :id AND sha256 = :sha256 LIMIT 1",
@@ -78,7 +82,7 @@ async def _standing(c: Connection, workspace: Workspace) -> Current | None:
     return None if row is None else Current(**row, state_fence=workspace.state_fence)
 
 
-async def _push(c: Connection, order: RunTask, sent: StatePush, header: StateHeader | None) -> Push:
+async def _push(c: Connection, order: RunTask, sent: StatePush, header: StateHeader | None, *, revoked: bool) -> Push:
     known = await c.all("SELECT sha256, verdict FROM state_version WHERE task_id = :id", id=order.task_id)
     return Push(
         task_fence=await c.value("SELECT fence FROM task WHERE id = :id", id=order.task_id),
@@ -88,6 +92,7 @@ async def _push(c: Connection, order: RunTask, sent: StatePush, header: StateHea
         known_hashes=frozenset(row["sha256"] for row in known if row["verdict"] != "checkpoint"),
         checkpoint_hashes=frozenset(row["sha256"] for row in known if row["verdict"] == "checkpoint"),
         partial=sent.partial,
+        revoked=revoked,
     )
 
 

@@ -23,7 +23,7 @@ COLUMNS = """
     t.retry_of, t.fence, t.attempt, t.assignment_id, t.agent_id, t.stage, t.cancel_id, t.cancel_reason, t.cancel_force,
     t.cancel_by, t.cancel_requested_at, t.confirmed_by, t.confirmed_at, t.confirm_comment, t.confirmed_digest,
     t.plan_digest, t.has_changes, t.exit_code, t.signal, t.reason, t.detail, t.result_id, t.state_safe, t.created_at,
-    t.queued_at, t.assigned_at, t.claimed_at, t.started_at, t.planned_at, t.finished_at
+    t.queued_at, t.assigned_at, t.claimed_at, t.started_at, t.planned_at, t.finished_at, t.pool_id
 """
 FROM = "FROM task t JOIN workspace w ON w.id = t.workspace_id"
 _CONFIRMATION = ("confirmed_by", "confirmed_at", "confirm_comment", "confirmed_digest")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from iac.domain.records import Lock, LockKind, Workspace
-from iac.errors import Conflict, NotFound, WorkspaceLocked
+from iac.errors import Conflict, Invalid, NotFound, WorkspaceLocked
 from iac.store import audit
 from iac.store.database import Connection, Row, UniqueViolation
 from iac.store.identity import new_id
@@ -17,7 +17,7 @@ from iac.store.identity import new_id
 COLUMNS = """
     w.id, w.name, w.description, w.execution_mode, w.engine, w.terraform_version, w.working_directory, w.auto_apply,
     w.provider_config, w.tags, w.lock_kind, w.lock_owner, w.lock_token, w.lock_reason, w.locked_at, w.state_fence,
-    w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at
+    w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at, w.pool_id
 """
 _CHANGEABLE = frozenset(
     {
@@ -30,6 +30,7 @@ _CHANGEABLE = frozenset(
         "auto_apply",
         "provider_config",
         "tags",
+        "pool_id",
     }
 )
 _JSON = frozenset({"provider_config", "tags"})
@@ -52,8 +53,8 @@ def from_row(row: Row) -> Workspace:
 
 
 async def create(c: Connection, values: Mapping[str, Any], *, by: str) -> Workspace:
-    """Raises Conflict (name_in_use)."""
-    chosen = _encoded(values)
+    """`pool_id` may be a pool's name. Raises Conflict (name_in_use, pool_not_allowed), Invalid for an unknown pool."""
+    chosen = await _with_pool(c, None, _encoded(values))
     names = ", ".join(chosen)
     places = ", ".join(f":{name}" for name in chosen)
     workspace_id = new_id("ws")
@@ -112,9 +113,9 @@ async def page(
 
 
 async def change(c: Connection, workspace_id: str, values: Mapping[str, Any], *, by: str) -> Workspace:
-    """Changes the named columns only. Raises NotFound, Conflict (name_in_use)."""
-    chosen = _encoded(values)
+    """Changes the named columns only. Raises NotFound, Conflict (name_in_use, pool_not_allowed), Invalid."""
     before = await hold(c, workspace_id)
+    chosen = await _with_pool(c, before, _encoded(values))
     if chosen:
         assignments = ", ".join(f"{name} = :{name}" for name in chosen)
         try:
@@ -248,6 +249,47 @@ def _encoded(values: Mapping[str, Any]) -> dict[str, object]:
         name: msgspec.json.encode(value).decode() if name in _JSON and value is not None else value
         for name, value in values.items()
     }
+
+
+async def _with_pool(c: Connection, before: Workspace | None, chosen: dict[str, object]) -> dict[str, object]:
+    """The same, with the pool's id for its name. Checked only when mode or pool are named: a pool that does not allow the
+    workspace any more is no reason to refuse another description.
+    """
+    if not chosen.keys() & {"execution_mode", "pool_id"}:
+        return chosen
+    pool_id = chosen.get("pool_id", None if before is None else before.pool_id)
+    if pool_id is not None:
+        # Against the pool's deletion in this moment.
+        found = await c.value("SELECT id FROM agent_pool WHERE id = :key OR name = :key FOR KEY SHARE", key=pool_id)
+        if found is None:
+            raise Invalid(f"There is no pool {pool_id!r}.", path="$.pool_id")
+        pool_id = found
+    if chosen.get("execution_mode", None if before is None else before.execution_mode) == "agent":
+        await _require_allowed(c, before, pool_id)
+    return {**chosen, "pool_id": pool_id} if "pool_id" in chosen else chosen
+
+
+async def _require_allowed(c: Connection, workspace: Workspace | None, pool_id: object) -> None:
+    if pool_id is None:
+        raise Conflict(
+            "The execution mode `agent` needs a pool: give its `pool_id`, and have an admin allow the workspace in it "
+            "(PUT /api/v1/agent-pools/{pool}/workspaces/{workspace}).",
+            code="pool_not_allowed",
+        )
+    allowed = workspace is not None and await c.value(
+        "SELECT true FROM pool_workspace WHERE pool_id = :pool_id AND workspace_id = :id",
+        pool_id=pool_id,
+        id=workspace.id,
+    )
+    if allowed:
+        return
+    first = "Create it with execution_mode `local`, then have" if workspace is None else "Have"
+    raise Conflict(
+        f"Pool {pool_id} does not allow this workspace. {first} an admin allow it "
+        f"(PUT /api/v1/agent-pools/{pool_id}/workspaces/{{workspace}}), and change the mode after that.",
+        code="pool_not_allowed",
+        pool_id=pool_id,
+    )
 
 
 def escaped(text: str) -> str:

@@ -40,7 +40,7 @@ def _people(api: Api, platform: Platform) -> None:
         "GET", "/api/v1/me", "Who the token is and what it may do", tag="Access", right="read", answer=access_bodies.Me
     )
     async def show_me(call: Call[None, NoQuery]) -> access_bodies.Me:
-        role = call.caller.role if call.caller is not None else "viewer"
+        role: bodies.Role = call.caller.role if call.caller is not None else "viewer"
         return access_bodies.Me(name=call.by, role=role, rights=tuple(sorted(RIGHTS[role])), version=__version__)
 
     @api.operation("GET", TOKENS, "List API tokens", tag="Access", right="admin", answer=access_bodies.TokenList)

@@ -7,8 +7,23 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
-from iac.web import access, containment, docs, errors, inputs, logs, openapi, states, tasks, workspaces
-from iac.web.auth import authenticator
+from iac.web import (
+    access,
+    agent_control,
+    agent_routes,
+    agent_tasks,
+    containment,
+    docs,
+    errors,
+    inputs,
+    logs,
+    openapi,
+    pools,
+    states,
+    tasks,
+    workspaces,
+)
+from iac.web.agent_auth import authenticator
 from iac.web.platform import Platform
 from iac.web.routing import KIB, Api
 
@@ -19,7 +34,7 @@ OTHER_LIMIT = 64 * KIB
 def api_of(platform: Platform) -> Api:
     """The route table."""
     api = Api()
-    for area in (workspaces, inputs, tasks, logs, states, access):
+    for area in (workspaces, inputs, tasks, logs, states, pools, access, agent_routes, agent_tasks, agent_control):
         area.declare(api, platform)
     return api
 
@@ -31,7 +46,9 @@ def create_app(platform: Platform) -> QuartTrio:
     # Installed before the routes: the refusal of a large body comes before everything else.
     containment.install(app, body_limit=_body_limits(app, api))
     errors.install(app)
-    api.register(app, authenticator(platform.database))
+    authenticate = authenticator(platform.database)
+    api.register(app, authenticate)
+    agent_control.install(app, platform, authenticate)
     document = openapi.document(api.operations)
 
     async def openapi_json() -> Response:

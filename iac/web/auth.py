@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from iac.domain.records import ApiToken
 from iac.errors import Forbidden, Unauthenticated
-from iac.store import tokens
-from iac.store.database import Database
 
 Right = Literal["read", "write", "run", "state", "force_unlock", "admin"]
-Authenticate = Callable[[str | None], Awaitable[ApiToken]]
+Auth = Literal["user", "pool", "session", "task", "session_or_pool", "session_or_user"]
+"""The kinds of tokens that an operation may take; see iac.domain.agent_tokens for those of agents."""
+Authenticate = Callable[[Auth, str | None], Awaitable[Any]]
+"""From the Authorization header to the record that its token stands for."""
 
 RIGHTS: dict[str, frozenset[Right]] = {
     "viewer": frozenset({"read"}),
@@ -20,27 +20,22 @@ RIGHTS: dict[str, frozenset[Right]] = {
     "admin": frozenset({"read", "write", "run", "state", "force_unlock", "admin"}),
 }
 _LONGEST = 512
-NOTE_EVERY = timedelta(minutes=1)
 
 
-def authenticator(database: Database) -> Authenticate:
-    """Looks tokens up; the answer to a bad one does not tell why it is bad."""
+def bearer(header: str | None) -> str:
+    """The token in an Authorization header. Raises Unauthenticated."""
+    if not header:
+        raise Unauthenticated("Send your API token: `Authorization: Bearer <token>`.")
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > _LONGEST or not token.isascii():
+        raise Unauthenticated("The Authorization header is not `Bearer <token>`.")
+    return token
 
-    async def authenticate(header: str | None) -> ApiToken:
-        if not header:
-            raise Unauthenticated("Send your API token: `Authorization: Bearer <token>`.")
-        scheme, _, token = header.partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token or len(token) > _LONGEST or not token.isascii():
-            raise Unauthenticated("The Authorization header is not `Bearer <token>`.")
-        found = await database.read(tokens.authenticate, token)
-        if found is None:
-            raise Unauthenticated("The token is unknown, expired or revoked.")
-        if found.last_used_at is None or datetime.now(UTC) - found.last_used_at > NOTE_EVERY:
-            await database.tx(tokens.note_use, found.id)
-        return found
 
-    return authenticate
+def good_for_nothing() -> Unauthenticated:
+    """The answer to a bad token does not tell why it is bad."""
+    return Unauthenticated("The token is unknown, expired or revoked.")
 
 
 def may(caller: ApiToken, right: Right) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -25,10 +26,14 @@ def error_body(code: str, message: str, *, retryable: bool, extras: Mapping[str,
 def answer_for(error: IacError) -> Response:
     """The answer that an error of ours is."""
     body = error_body(error.code, error.message, retryable=error.retryable, extras=error.extras)
-    headers = {"Retry-After": "2"} if error.retryable else {}
+    headers = {"Retry-After": _seconds(error.extras.get("retry_after_s"))} if error.retryable else {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="iac"'
     return Response(body, status=error.status, content_type="application/json", headers=headers)
+
+
+def _seconds(after: object) -> str:
+    return str(max(1, math.ceil(after))) if isinstance(after, int | float) else "2"
 
 
 def install(app: QuartTrio) -> None:

@@ -72,6 +72,8 @@ def declare(api: Api, platform: Platform) -> None:
         task = await platform.read(tasks.get, call.path["task_id"])
         last = request.headers.get("Last-Event-ID", "")
         offset = int(last) if last.isdecimal() and len(last) < 19 else call.query.offset
+        if task.agent_id is not None:
+            platform.fleet.flush(task.agent_id, task.id, task.fence)
         response = Response(
             follow(platform, task.id, offset), content_type="text/event-stream; charset=utf-8", headers=_NO_STORE
         )

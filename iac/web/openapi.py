@@ -13,6 +13,7 @@ from iac import __version__
 from iac.domain.bodies import ErrorView
 from iac.web.routing import JSON, NoQuery, Operation
 
+_KINDS = ("user", "pool", "session", "task")
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
 _REASONS = {
@@ -20,11 +21,15 @@ _REASONS = {
     401: "No valid token.",
     403: "The token lacks the right.",
     404: "There is no such thing.",
+    410: "It was given out, and is not given out again.",
     409: "The thing is not in a state that allows this.",
     413: "The body is over the limit.",
     415: "The body has the wrong content type.",
     422: "A value is not acceptable; `path` says which.",
+    426: "No version of the protocol in common.",
+    429: "Too much at once; `retry_after_s` says when to go on.",
     503: "Not now; try again.",
+    507: "The disk has no room; nothing was stored.",
 }
 
 
@@ -43,7 +48,7 @@ def document(operations: Sequence[Operation]) -> bytes:
             "paths": paths,
             "components": {
                 "schemas": components,
-                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+                "securitySchemes": {f"{kind}_token": {"type": "http", "scheme": "bearer"} for kind in _KINDS},
             },
         }
     )
@@ -70,7 +75,7 @@ def _operation(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict
         "tags": [operation.tag],
         "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
         "responses": {str(status): _response(operation, status, schemas) for status in operation.statuses},
-        "security": [] if operation.right is None else [{"token": []}],
+        "security": [{f"{kind}_token": []} for kind in operation.auth.split("_or_")] if operation.guarded else [],
     }
     if operation.right is not None:
         described["x-iac-right"] = operation.right
@@ -90,7 +95,7 @@ def _content(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict[s
 
 
 def _response(operation: Operation, status: int, schemas: dict[Any, dict[str, Any]]) -> dict[str, object]:
-    if status != operation.status:
+    if status >= 300:
         codes = f" Codes: {', '.join(operation.conflicts)}." if status == 409 else ""
         kind = operation.unavailable if status == 503 else ErrorView
         return {"description": _REASONS[status] + codes, "content": {JSON: {"schema": schemas[kind]}}}

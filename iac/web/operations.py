@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from iac.actors.local_runner import LOCAL
 from iac.domain import bodies, plan_masking, plans, states
 from iac.domain.lifecycle import Cancel, Confirm, Discard, Effect, Event, Resolve
+from iac.domain.messages import Wanted
 from iac.domain.records import Task
 from iac.domain.redaction import MIN_SECRET, Masker
 from iac.domain.work import BundleVariable, PlanFacts
@@ -60,8 +62,18 @@ async def cancel(platform: Platform, task_id: int, *, by: str, force: bool, reas
     event = Cancel(cancel_id=new_id("can"), reason=reason, by=by, force=force)
     moved = await _moved(platform, task_id, event, by=by, verb="task.cancel", force=force)
     if Effect.STOP in moved.effects:
-        platform.local.cancel(task_id, moved.before.fence, force=moved.task.cancel_force)
+        _stop(platform, moved)
     return await show(platform, task_id)
+
+
+def _stop(platform: Platform, moved: Moved) -> None:
+    """Tells whoever runs it."""
+    task, fence = moved.task, moved.before.fence
+    if moved.before.agent_id == LOCAL:
+        platform.local.cancel(task.id, fence, force=task.cancel_force)
+    elif moved.before.agent_id is not None and task.cancel_id is not None:
+        wanted = Wanted(task_id=task.id, fence=fence, cancel_id=task.cancel_id, force=task.cancel_force)
+        platform.fleet.cancel(moved.before.agent_id, wanted, reason=task.cancel_reason or "user")
 
 
 async def confirm(

@@ -10,7 +10,9 @@ import trio
 
 from iac.actors.bell import Bell
 from iac.actors.dispatcher import Dispatcher
+from iac.actors.fleet import Fleet
 from iac.actors.local_runner import LocalRunner
+from iac.executor.accessor_local import LocalDataAccessor
 from iac.store.database import Connection, Database
 from iac.store.sealing import Keyring
 
@@ -26,6 +28,8 @@ class Platform:
     keyring: Keyring
     dispatcher: Dispatcher
     local: LocalRunner
+    fleet: Fleet
+    accessor: LocalDataAccessor
     task_changed: Bell
     log_grew: Bell
     draining: trio.Event

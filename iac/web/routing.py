@@ -16,7 +16,7 @@ from quart_trio import QuartTrio
 from iac.domain.bodies import ErrorView
 from iac.domain.records import ApiToken
 from iac.errors import BadRequest, Invalid, WrongContentType
-from iac.web.auth import RIGHTS, Authenticate, Right, require
+from iac.web.auth import RIGHTS, Auth, Authenticate, Right, require
 
 KIB, MIB = 1024, 1024 * 1024
 JSON = "application/json"
@@ -33,7 +33,8 @@ class NoQuery(msgspec.Struct, frozen=True):
 class Call(Generic[B, Q]):
     """A decoded request. `body` is None where the operation has none, bytes where it is raw."""
 
-    caller: ApiToken | None
+    caller: Any
+    """The record that the token stands for: an ApiToken unless the operation's `auth` says otherwise; None without one."""
     path: Mapping[str, Any]
     query: Q
     body: B
@@ -42,7 +43,9 @@ class Call(Generic[B, Q]):
     @property
     def by(self) -> str:
         """Who calls, as it is written into records."""
-        return self.caller.name if self.caller is not None else "anonymous"
+        if isinstance(self.caller, ApiToken):
+            return self.caller.name
+        return "anonymous" if self.caller is None else str(self.caller.id)
 
 
 Handler = Callable[[Call[Any, Any]], Awaitable[object]]
@@ -50,7 +53,10 @@ Handler = Callable[[Call[Any, Any]], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `conflicts` are the 409 codes that it may answer with."""
+    """One method of one path. `conflicts` are the 409 codes that it may answer with, `also` statuses beside the usual ones.
+
+    `auth` is the kind of token that it takes; a `right` is asked of users only.
+    """
 
     method: Method
     path: str
@@ -67,6 +73,8 @@ class Operation:
     status: int = 200
     limit: int = 256 * KIB
     conflicts: tuple[str, ...] = ()
+    auth: Auth = "user"
+    also: tuple[int, ...] = ()
     unavailable: type | None = ErrorView
     """What it answers with 503; None where it never does."""
 
@@ -75,15 +83,24 @@ class Operation:
         return self.body is not None or bool(self.raw_body)
 
     @property
+    def guarded(self) -> bool:
+        """Whether it takes a token at all."""
+        return self.right is not None or self.auth != "user"
+
+    @property
     def statuses(self) -> tuple[int, ...]:
         """Every status that it may answer with, declared in the API description and each with a test."""
-        found = {self.status, 422}  # a query parameter that nobody knows is refused everywhere
+        found = {self.status, 422, *self.also}  # a query parameter that nobody knows is refused everywhere
         if self.unavailable is not None:
             found.add(503)
-        if self.right is not None:
+        if self.guarded:
             found.add(401)
-            if any(self.right not in rights for rights in RIGHTS.values()):
-                found.add(403)
+        if self.auth in ("session", "task", "session_or_user"):
+            found.add(403)  # a token is good for its own agent, its own task
+        if self.auth != "user":
+            found.add(429)
+        if self.right is not None and any(self.right not in rights for rights in RIGHTS.values()):
+            found.add(403)
         if "<" in self.path:
             found.add(404)
         if self.body is not None:
@@ -123,8 +140,8 @@ class Api:
 
 def _view(operation: Operation, authenticate: Authenticate) -> Callable[..., Awaitable[Response]]:
     async def view(**path: object) -> Response:
-        caller = await authenticate(request.headers.get("Authorization")) if operation.right is not None else None
-        if caller is not None and operation.right is not None:
+        caller = await authenticate(operation.auth, request.headers.get("Authorization")) if operation.guarded else None
+        if isinstance(caller, ApiToken) and operation.right is not None:
             require(caller, operation.right)
         call = Call(
             caller=caller,

@@ -7,8 +7,21 @@ from typing import Any
 
 import msgspec
 
-from iac.domain import access_bodies, bodies
-from iac.domain.records import AuditEntry, Configuration, Resource, StateVersion, Task, Variable, Workspace
+from iac.domain import access_bodies, bodies, pool_bodies
+from iac.domain.records import (
+    AgentRecord,
+    Allowance,
+    AuditEntry,
+    Configuration,
+    Pool,
+    PoolDemand,
+    PoolToken,
+    Resource,
+    StateVersion,
+    Task,
+    Variable,
+    Workspace,
+)
 from iac.domain.scheduling import Wait
 from iac.domain.work import PlanFacts
 
@@ -63,6 +76,41 @@ def task(record: Task, plan: PlanFacts | None, wait: Wait | None) -> bodies.Task
         cancel=_cancel(record),
         **_same(record, bodies.TaskView, without={"plan", "wait", "cancel"}),
     )
+
+
+def pool(record: Pool) -> pool_bodies.PoolView:
+    return pool_bodies.PoolView(**_same(record, pool_bodies.PoolView))
+
+
+def pool_token(record: PoolToken, token: str | None = None) -> pool_bodies.PoolTokenView:
+    return pool_bodies.PoolTokenView(token=token, **_same(record, pool_bodies.PoolTokenView, without={"token"}))
+
+
+def allowance(record: Allowance) -> pool_bodies.AllowanceView:
+    return pool_bodies.AllowanceView(**_same(record, pool_bodies.AllowanceView))
+
+
+def demand(record: PoolDemand) -> pool_bodies.DemandView:
+    return pool_bodies.DemandView(**_same(record, pool_bodies.DemandView))
+
+
+def agent(record: AgentRecord, current_tasks: tuple[int, ...]) -> pool_bodies.AgentView:
+    return pool_bodies.AgentView(
+        status=_status(record),
+        current_tasks=current_tasks,
+        **_same(record, pool_bodies.AgentView, without={"status", "current_tasks"}),
+    )
+
+
+def _status(record: AgentRecord) -> pool_bodies.AgentStatus:
+    """One word for a list: what stands most in the way of giving it a task."""
+    if record.retired_at is not None:
+        return "retired"
+    if not record.approved:
+        return "pending_approval"
+    if not record.online:
+        return "offline"
+    return "online" if record.takes_tasks else "draining"
 
 
 def _cancel(record: Task) -> bodies.CancelView | None:

@@ -63,7 +63,7 @@ def _settings(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", WS, "Create a workspace", tag=TAG, right="write", status=201,
-        body=bodies.WorkspaceCreate, answer=bodies.WorkspaceView, conflicts=("name_in_use",),
+        body=bodies.WorkspaceCreate, answer=bodies.WorkspaceView, conflicts=("name_in_use", "pool_not_allowed"),
     )  # fmt: skip
     async def create_workspace(call: Call[bodies.WorkspaceCreate, NoQuery]) -> bodies.WorkspaceView:
         values = _checked(msgspec.structs.asdict(call.body))
@@ -77,7 +77,7 @@ def _settings(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "PATCH", f"{WS}/<ws>", "Change a workspace's settings", tag=TAG, right="write",
-        body=bodies.WorkspaceChange, answer=bodies.WorkspaceView, conflicts=("name_in_use",),
+        body=bodies.WorkspaceChange, answer=bodies.WorkspaceView, conflicts=("name_in_use", "pool_not_allowed"),
     )  # fmt: skip
     async def change_workspace(call: Call[bodies.WorkspaceChange, NoQuery]) -> bodies.WorkspaceView:
         given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}

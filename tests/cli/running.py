@@ -33,7 +33,7 @@ class Done:
     err: str
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever it printed
+    def json(self) -> Any:
         return json.loads(self.out)
 
 
@@ -54,7 +54,7 @@ class CommandLine:
         machine = {"PATH": os.environ["PATH"], "HOME": str(self.home), "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"}
         return {**machine, **given, **self.more}
 
-    def but(self, **changes: Any) -> CommandLine:  # noqa: ANN401 - fields of this class
+    def but(self, **changes: Any) -> CommandLine:
         return replace(self, **changes)
 
     async def __call__(self, *args: str, expect: int | None = 0, stdin: str = "", cwd: Path | None = None) -> Done:

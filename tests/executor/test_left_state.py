@@ -110,7 +110,7 @@ def test_a_state_that_is_gone_is_lost(place: Workdir) -> None:
 # The same through the executor
 
 
-async def apply_with(tmp_path: Path, **manners: Any) -> tuple[Any, Any, Any]:  # noqa: ANN401
+async def apply_with(tmp_path: Path, **manners: Any) -> tuple[Any, Any, Any]:
     bench = fake(tmp_path, apply=manners)
     order = await bench.confirmed()
     result = await bench.run(order)

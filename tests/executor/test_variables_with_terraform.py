@@ -164,7 +164,7 @@ def escaped(character: str) -> str:
     return character if plain else f"\\u{ord(character):04x}"
 
 
-def normal(value: Any) -> Any:  # noqa: ANN401  (any JSON)
+def normal(value: Any) -> Any:
     return json.loads(unicodedata.normalize("NFC", json.dumps(value, ensure_ascii=False)))
 
 

@@ -163,6 +163,6 @@ def fake(
     return Workbench(root, accessor or MemoryAccessor(), {**(commands or {}), **more})
 
 
-def real(root: Path, files: Mapping[str, str], **facts: Any) -> Workbench:  # noqa: ANN401 - the accessor's own
+def real(root: Path, files: Mapping[str, str], **facts: Any) -> Workbench:
     """With the real Terraform."""
     return Workbench(root, MemoryAccessor(files, **facts))

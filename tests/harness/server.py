@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import trio
 
+from iac.domain.agent_session import Times
 from iac.executor.process import Ladder
 from iac.executor.run import ExecutorPolicy
 from iac.server import run_server
@@ -41,7 +42,7 @@ class RunningServer:
     stop: trio.Event
     hurry: trio.Event
 
-    async def call(self, method: str, path: str, *, expect: int | None = None, **request: Any) -> Any:  # noqa: ANN401
+    async def call(self, method: str, path: str, *, expect: int | None = None, **request: Any) -> Any:
         """The decoded answer; without `expect` any 2xx will do."""
         response = await self.client.request(method, path, **request)
         wanted = response.is_success if expect is None else response.status_code == expect
@@ -89,8 +90,9 @@ async def running_server(
     database_url: str | None,
     *,
     policy: ExecutorPolicy = QUICK,
+    times: Times | None = None,
     env: Mapping[str, str] | None = None,
-    **settings: Any,  # noqa: ANN401
+    **settings: Any,
 ) -> AsyncIterator[RunningServer]:
     """A server on a port of its own; stopped, in a hurry, when the body ends."""
     chosen = ServerSettings(
@@ -98,7 +100,15 @@ async def running_server(
     )
     stop, hurry = trio.Event(), trio.Event()
     async with trio.open_nursery() as nursery:
-        run = partial(run_server, chosen, environment() if env is None else env, stop=stop, hurry=hurry, policy=policy)
+        run = partial(
+            run_server,
+            chosen,
+            environment() if env is None else env,
+            stop=stop,
+            hurry=hurry,
+            policy=policy,
+            times=times,
+        )
         urls: list[str] = await nursery.start(run)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         try:

@@ -150,10 +150,10 @@ def an_assignment(fence: int) -> Assign:
     return Assign(agent_id=RUNNER, assignment_id=f"asg-{fence}", fence=fence)
 
 
-async def scalar(database: Database, sql: str, **values: object) -> Any:  # noqa: ANN401 - the test knows what it asks for
+async def scalar(database: Database, sql: str, **values: object) -> Any:
     """One value, straight from the tables."""
 
-    async def ask(c: Connection) -> Any:  # noqa: ANN401
+    async def ask(c: Connection) -> Any:
         return await c.value(sql, **values)
 
     return await database.tx(ask)

@@ -30,6 +30,8 @@ PLAIN, STUCK_PLAN, STUCK_APPLY, SILENT = "9.9.1", "9.9.2", "9.9.3", "9.9.4"
 """Versions of the fake Terraform: one does what it is told, the others plan, apply, or tell their version for ever."""
 BEGUN = "it has begun, and would hear a signal"
 """What those that plan or apply for ever say first."""
+NOBODY = "nobody"
+"""A pool without agents."""
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -90,10 +92,19 @@ class Client:
     def workspace(self, files: Mapping[str, str] | None = None, **settings: object) -> str:
         """The name of a new workspace, with a configuration if `files` are given."""
         name = str(settings.pop("name", None) or fresh("w"))
+        by_agents = settings.pop("execution_mode", "local") == "agent"
         self.post("/workspaces", 201, json={"name": name, "terraform_version": REAL, **settings})
+        if by_agents:
+            self.to_agents(name)
         if files is not None:
             self.put(f"/workspaces/{name}/configuration", json={"files": dict(files)})
         return name
+
+    def to_agents(self, workspace: str) -> None:
+        """Gives the workspace to a pool that has no agents: whatever is asked of it waits. Needs an admin."""
+        self.send("POST", "/agent-pools", json={"name": NOBODY})
+        self.put(f"/agent-pools/{NOBODY}/workspaces/{workspace}")
+        self.patch(f"/workspaces/{workspace}", json={"execution_mode": "agent", "pool_id": NOBODY})
 
     def task(self, workspace: str, action: str, **more: object) -> int:
         made = self.post(f"/workspaces/{workspace}/tasks", 201, json={"action": action, **more})

@@ -20,10 +20,12 @@ from iac.web.openapi import document, path_of
 from iac.web.platform import Platform
 from iac.web.routing import JSON, Operation
 
-OPERATIONS: tuple[Operation, ...] = tuple(api_of(cast(Platform, None)).operations)
+ALL_OPERATIONS: tuple[Operation, ...] = tuple(api_of(cast(Platform, None)).operations)
+OPERATIONS: tuple[Operation, ...] = tuple(operation for operation in ALL_OPERATIONS if operation.auth == "user")
+"""The user API. The agents' own operations have their suites in test_agent_*.py."""
 """The route table. Declaring needs no platform, only answering does."""
-BY_NAME = {operation.name: operation for operation in OPERATIONS}
-DOCUMENT: dict[str, Any] = json.loads(document(OPERATIONS))
+BY_NAME = {operation.name: operation for operation in ALL_OPERATIONS}
+DOCUMENT: dict[str, Any] = json.loads(document(ALL_OPERATIONS))
 LINEAGE = "3f0c8a52-6d5d-4c55-9d2a-0a6e8c1d7b11"
 _numbers = count(1)
 
@@ -48,6 +50,8 @@ MINIMAL: dict[str, Any] = {
     "put_configuration": {"files": {"main.tf": ""}},
     "create_task": {"action": "plan"},
     "create_token": {"name": "unused"},
+    "create_pool": {"name": "unused"},
+    "create_pool_token": {"name": "unused"},
     "upload_state": state(1),
 }
 """The least that each operation takes for a body; those that are not here take an empty object."""

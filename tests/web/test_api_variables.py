@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.web.clients import REAL, Served
-from tests.web.requests_of import OPERATIONS, Request
+from tests.web.requests_of import OPERATIONS, Request, fresh
 
 SECRET = "correct-horse-battery-staple"
 NUMBER = "7206049183"
@@ -212,7 +212,9 @@ def leaky(api: Served) -> tuple[str, int]:
 
 def readable(api: Served, ws: str, task: int) -> Iterator[httpx.Response]:
     """Every answer about the workspace that a token without the right to states may ask for."""
-    path = {"ws": ws, "task_id": str(task), "which": "current"}
+    pool = fresh("pool")
+    api.admin.post("/agent-pools", 201, json={"name": pool})
+    path = {"ws": ws, "task_id": str(task), "which": "current", "pool": pool}
     for operation in OPERATIONS:
         if operation.method == "GET" and operation.right == "read" and operation.name != "stream_log":
             yield Request(operation, path).send(api.viewer.http)

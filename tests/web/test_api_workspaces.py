@@ -14,7 +14,6 @@ def test_create_workspace_201(api: Served) -> None:
     name = fresh("shop")
     settings = {
         "description": "the shop's network",
-        "execution_mode": "agent",
         "engine": "tofu",
         "terraform_version": "~> 1.6.0",
         "working_directory": "./live//eu/",

@@ -150,8 +150,10 @@ def test_422_for_a_query_parameter_of_the_wrong_type(api: Served, workspace: str
 
 @each([operation for operation in WITH_QUERY if "cursor" in operation.query.__struct_fields__])  # type: ignore[attr-defined]
 def test_422_or_an_empty_page_for_a_cursor_from_nowhere(api: Served, workspace: str, operation: Operation) -> None:
+    pool = fresh("pool")
+    api.admin.post("/agent-pools", 201, json={"name": pool})
     for cursor in ("x-0000000000000000", "99999999999999999999999", "\0"):
-        response = Request(operation, {"ws": workspace}, params={"cursor": cursor}).send(api.admin.http)
+        response = Request(operation, {"ws": workspace, "pool": pool}, params={"cursor": cursor}).send(api.admin.http)
         if operation.name == "list_workspaces" and "\0" not in cursor:
             assert response.status_code == 200  # its cursor is a name, and names may be deleted between two pages
         else:

@@ -16,9 +16,20 @@ from iac.web.openapi import path_of
 from iac.web.routing import Operation
 from tests.harness.postgres import fresh_database, running_postgres
 from tests.web.clients import ROLES, Served, served
-from tests.web.requests_of import OPERATIONS, Request, each, error_of
+from tests.web.requests_of import ALL_OPERATIONS, OPERATIONS, Request, each, error_of
 
-MODULES = ("workspaces", "configurations", "variables", "resources", "tasks", "decisions", "logs", "states", "access")
+MODULES = (
+    "workspaces",
+    "configurations",
+    "variables",
+    "resources",
+    "tasks",
+    "decisions",
+    "logs",
+    "states",
+    "access",
+    "pools",
+)
 GUARDED = [operation for operation in OPERATIONS if operation.right is not None]
 WITH_PATH = [operation for operation in OPERATIONS if "<" in operation.path]
 
@@ -115,7 +126,7 @@ def test_404_or_422_for_an_id_that_nothing_could_have(
 
 @each(OPERATIONS)
 def test_405_for_a_method_that_the_path_does_not_take(api: Served, operation: Operation) -> None:
-    taken = {other.method for other in OPERATIONS if path_of(other) == path_of(operation)}
+    taken = {other.method for other in ALL_OPERATIONS if path_of(other) == path_of(operation)}
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - taken:
         response = api.admin.http.request(method, Request(operation).url)
         assert error_of(response, 405)["code"] == "method_not_allowed"

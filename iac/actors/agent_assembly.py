@@ -1,0 +1,124 @@
+"""An agent's parts, put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from iac.actors.agent_desk import Desk, Parts
+from iac.actors.connection import Line
+from iac.actors.heartbeat import Pulse, Wake
+from iac.actors.host import Host
+from iac.actors.linking import Linked
+from iac.actors.patience import AgentTimes
+from iac.actors.running import Running
+from iac.actors.session import Session
+from iac.actors.websocket import Route
+from iac.actors.worker import Execute
+from iac.agent_settings import AgentSettings
+from iac.domain.agent_state import AgentState
+from iac.executor.accessor import DataAccessor
+from iac.executor.accessor_remote import Listeners, RemoteDataAccessor
+from iac.executor.binaries import Binaries, BinarySettings
+from iac.executor.executor import TerraformExecutor
+from iac.executor.log_spool import Pace
+from iac.executor.process import Ladder
+from iac.executor.remote_client import AgentClient
+from iac.executor.run import ExecutorPolicy, Hooks
+from iac.executor.steps import cli_config_of
+from iac.executor.terraform import machine_environment
+
+DAY = 86400.0
+LOG_CHUNK, LOG_INTERVAL = 5 * 1024 * 1024, 30.0
+STORE_AFTER_STOP = 5.0
+"""Seconds to store and report, in what a cancelled run is said to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What the actors of an agent work on."""
+
+    link: Linked
+    running: Running
+    execute: Execute
+
+
+def agent_policy() -> ExecutorPolicy:
+    """How patient an agent's executor is: results and states are offered for a day, logs keep nobody waiting."""
+    return ExecutorPolicy(store_within=DAY, report_within=DAY, log_drain_within=600.0)
+
+
+def assemble(
+    settings: AgentSettings,
+    env: Mapping[str, str],
+    client: AgentClient,
+    session: Session,
+    *,
+    route: Route,
+    times: AgentTimes,
+    policy: ExecutorPolicy,
+    clock: Callable[[], float],
+    boot_id: str,
+) -> Assembled:
+    """Nothing runs yet."""
+    pace = policy.log_pace or Pace(chunk=LOG_CHUNK, interval=LOG_INTERVAL)
+    parts = Parts(
+        state=AgentState(
+            plan_limit=settings.plan_limit,
+            lease_s=times.lease,
+            stop_takes={"plan": _longest(policy.plan_ladder), "apply": _longest(policy.apply_ladder)},
+        ),
+        line=Line(),
+        pulse=Pulse(),
+        wake=Wake(),
+        running=Running(),
+        host=Host(settings.data_dir),
+        pace=pace,
+        clock=clock,
+    )
+    desk = Desk(parts, boot_id)
+    accessor = RemoteDataAccessor(client, desk.token_of, boot_id=boot_id, listeners=_listeners(desk))
+    hooks = Hooks(on_step=desk.stepped, why_stopped=desk.why_stopped)
+    executor = _executor(settings, accessor, env, replace(policy, log_pace=pace), hooks)
+    desk.follow(executor.spool_of)
+    link = Linked(desk, session, parts.line, parts.pulse, parts.wake, route, times, clock)
+    return Assembled(link, parts.running, executor.execute)
+
+
+def _longest(ladder: Ladder) -> float:
+    return ladder.grace + ladder.second + STORE_AFTER_STOP
+
+
+def _listeners(desk: Desk) -> Listeners:
+    return Listeners(
+        may_start=desk.may_start,
+        task_status=desk.task_status,
+        log_interval=desk.log_interval,
+        reported=desk.reported,
+    )
+
+
+def _executor(
+    settings: AgentSettings, accessor: DataAccessor, env: Mapping[str, str], policy: ExecutorPolicy, hooks: Hooks
+) -> TerraformExecutor:
+    terraform = settings.terraform
+    binaries = Binaries(
+        BinarySettings(
+            terraform_dir=terraform.directory,
+            download_dir=settings.data_dir / "terraform",
+            mirror_url=terraform.mirror,
+            key_file=terraform.key_file,
+            allow_download=terraform.download,
+            search_path=env.get("PATH", os.defpath),
+        )
+    )
+    return TerraformExecutor(
+        accessor,
+        binaries,
+        tasks=(settings.data_dir / "tasks").absolute(),
+        machine=machine_environment(env, terraform.environment),
+        cli_config=cli_config_of(terraform.cli_config),
+        policy=policy,
+        hooks=hooks,
+    )

@@ -1,0 +1,223 @@
+"""Where an agent's threads meet: messages and facts come in, the state decides, and its effects are carried out here.
+
+All methods are sync, so nothing comes between a decision and its act.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+import trio
+
+from iac import __version__
+from iac.actors.canceller import CancelTask
+from iac.actors.connection import Line
+from iac.actors.heartbeat import Pulse, Wake
+from iac.actors.host import Host
+from iac.actors.running import Running
+from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
+from iac.domain.agent_state import AgentState
+from iac.domain.holding import Progress, StopStage
+from iac.domain.messages import (
+    CancelTaskOrder,
+    Error,
+    FromServer,
+    Goodbye,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    RunTaskOrder,
+    Wanted,
+    Welcome,
+)
+from iac.domain.records import Phase
+from iac.domain.work import Result, RunTask
+from iac.executor.log_spool import LogSpool, Pace
+from iac.executor.process import LadderStep
+
+log = logging.getLogger(__name__)
+
+QUEUED_ORDERS = 256
+LEAST_CHUNK, MOST_CHUNK = 64 * 1024, 6 * 1024 * 1024
+"""A chunk has at most 8 MiB on the wire, and what is cut from a log at its end may come on top of it."""
+_STAGES: dict[LadderStep, StopStage] = {
+    LadderStep.FIRST_SIGTERM: "sigterm",
+    LadderStep.SECOND_SIGTERM: "sigterm2",
+    LadderStep.SIGKILL: "sigkill",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a desk works with. `clock` counts seconds, suspended ones too."""
+
+    state: AgentState
+    line: Line
+    pulse: Pulse
+    wake: Wake
+    running: Running
+    host: Host
+    pace: Pace
+    clock: Callable[[], float]
+
+
+def _no_spool(fence: int) -> LogSpool | None:
+    return None
+
+
+class Desk:
+    """One agent's. `orders` and `cancellations` are where the worker and the canceller get their work."""
+
+    def __init__(self, parts: Parts, boot_id: str) -> None:
+        self._parts, self._state, self._boot_id = parts, parts.state, boot_id
+        self._to_worker, self.orders = trio.open_memory_channel[RunTask](QUEUED_ORDERS)
+        self._to_canceller, self.cancellations = trio.open_memory_channel[CancelTask](QUEUED_ORDERS)
+        self._conn_seq = 0
+        self._spool_of: Callable[[int], LogSpool | None] = _no_spool
+
+    def follow(self, spool_of: Callable[[int], LogSpool | None]) -> None:
+        """Where the logs of the runs are to be found."""
+        self._spool_of = spool_of
+
+    # What is said
+
+    def hello(self, agent_id: str) -> Hello:
+        """The first frame of the next connection."""
+        self._conn_seq += 1
+        return self._state.hello(
+            agent_id=agent_id,
+            boot_id=self._boot_id,
+            conn_seq=self._conn_seq,
+            version=__version__,
+            disk_free=self._parts.host.disk_free(),
+            view=self._progress,
+        )
+
+    def heartbeat(self, agent_id: str, seq: int) -> Heartbeat:
+        return self._state.heartbeat(
+            agent_id=agent_id,
+            boot_id=self._boot_id,
+            seq=seq,
+            usage=self._parts.host.usage(),
+            disk_free=self._parts.host.disk_free(),
+            view=self._progress,
+        )
+
+    def beat(self, agent_id: str, seq: int) -> None:
+        """A heartbeat, and with it the ends that nobody has confirmed."""
+        self._parts.line.post(self.heartbeat(agent_id, seq))
+        self._perform(self._state.unheard())
+
+    def goodbye(self, reason: str) -> None:
+        """The last words; the line is closed behind them."""
+        self._parts.line.post(Goodbye(reason=reason, running=self._state.running))
+        self._parts.line.hang_up()
+
+    # What is heard
+
+    def welcomed(self, welcome: Welcome, *, sent_at: float) -> None:
+        """The answer to a hello; `sent_at` by the desk's clock."""
+        pace = self._parts.pace
+        pace.chunk = min(max(welcome.log.chunk_bytes, LEAST_CHUNK), MOST_CHUNK)
+        pace.interval = welcome.log.interval_s
+        self._perform(self._state.welcomed(welcome, sent_at=sent_at, now=self._parts.clock()))
+
+    def hear(self, message: FromServer) -> None:
+        match message:
+            case HeartbeatAck():
+                sent_at = self._parts.pulse.answered(message.seq)
+                if sent_at is not None:
+                    now = self._parts.clock()
+                    self._perform(self._state.acknowledged(message, sent_at=sent_at, now=now))
+            case Error():
+                log.warning("the server complains", extra={"code": message.code, "error": message.message})
+            case _:
+                disk_free = self._parts.host.disk_free() if isinstance(message, RunTaskOrder) else 0
+                self._perform(self._state.hear(message, now=self._parts.clock(), disk_free=disk_free))
+
+    def wanted(self, wanted: Wanted) -> None:
+        """A cancellation that came over HTTP."""
+        self.hear(CancelTaskOrder(**msgspec.structs.asdict(wanted)))
+
+    # What the runs say
+
+    def token_of(self, order: RunTask) -> str | None:
+        return self._state.token_of(order.fence)
+
+    def may_start(self, order: RunTask) -> bool:
+        return self._state.may_start(order.fence, self._parts.clock())
+
+    def why_stopped(self, order: RunTask) -> str | None:
+        return self._state.why_stopped(order.fence)
+
+    def task_status(self, order: RunTask, status: str) -> None:
+        """What an answer over HTTP said of the task."""
+        if status == "cancelling":
+            self._perform(self._state.told_cancelling(order.fence))
+
+    def log_interval(self, order: RunTask, seconds: float) -> None:
+        """The server wants the log of this task more often, or less: somebody watches it, or nobody does."""
+        if spool := self._spool_of(order.fence):
+            spool.interval = seconds
+
+    def reported(self, order: RunTask, result: Result) -> None:
+        self._state.reported(order.fence, result.result_id)
+
+    def stepped(self, order: RunTask, step: LadderStep) -> None:
+        """Terraform was signalled."""
+        if stage := _STAGES.get(step):
+            self._perform(self._state.stepped(order.fence, stage))
+
+    def ended(self, order: RunTask) -> None:
+        """The worker is done with it."""
+        self._perform(self._state.ended(order.fence, self._parts.clock()))
+
+    # What time and the host bring
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The tasks that take a slot."""
+        return self._state.running
+
+    def tick(self) -> None:
+        self._perform(self._state.tick(self._parts.clock()))
+
+    def leave(self) -> None:
+        """Nothing new is taken; the worker ends with its last task."""
+        self._perform(self._state.leave())
+        self._to_worker.close()
+
+    def stop_all(self, phase: Phase | None, *, force: bool) -> None:
+        self._perform(self._state.stop_all(phase, force=force, why="agent_drained"))
+
+    def _progress(self, fence: int) -> Progress:
+        spool = self._spool_of(fence)
+        if spool is None:
+            return Progress()
+        return Progress(spool.stage or "", spool.length, spool.stored)
+
+    def _cancel(self, order: CancelTask) -> None:
+        try:
+            self._to_canceller.send_nowait(order)
+        except trio.WouldBlock:
+            # The channel only keeps order; the act itself is sync and may as well be done here.
+            self._parts.running.cancel(order.fence, force=order.force)
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        parts = self._parts
+        for effect in effects:
+            match effect:
+                case Say(message=message):
+                    parts.line.post(message)
+                case Start(order=order):
+                    self._to_worker.send_nowait(order)
+                case Stop(task_id=task_id, fence=fence, force=force):
+                    self._cancel(CancelTask(task_id=task_id, fence=fence, force=force))
+                case Flush(fence=fence):
+                    if spool := self._spool_of(fence):
+                        spool.flush()
+                case Beat():
+                    parts.wake.ring()

@@ -1,0 +1,101 @@
+"""One assignment as its agent holds it, and the words in which it is told of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from iac.domain.messages import CancelAck, Held, Refusal, RunTaskOrder, TaskAccepted, TaskFinished, TaskRejected, Wanted
+from iac.domain.work import RunTask
+
+StopStage = Literal["received", "sigterm", "sigterm2", "sigkill", "exited", "not_running"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, as its executor sees it."""
+
+    stage: str = ""
+    log_length: int = 0
+    log_acked: int = 0
+
+
+@dataclass(slots=True)
+class Holding:
+    """An assignment from its order until the server has confirmed its end. Times are seconds of the agent's clock."""
+
+    order: RunTask
+    token: str
+    lease_from: float
+    timeout_at: float
+    ended_at: float | None = None
+    result_id: str = ""
+    stopping: bool = False
+    forced: bool = False
+    cancel_id: str | None = None
+    stop_stage: StopStage = "received"
+    why: str | None = None
+
+    @property
+    def task_id(self) -> int:
+        return self.order.task_id
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_at is not None
+
+
+View = Callable[[int], Progress]
+"""How far the run with this fence is."""
+
+
+def order_of(order: RunTaskOrder) -> RunTask:
+    return RunTask(
+        task_id=order.task_id,
+        workspace_id=order.workspace_id,
+        action=order.action,
+        assignment_id=order.assignment_id,
+        fence=order.fence,
+        attempt=order.attempt,
+    )
+
+
+def as_held(holding: Holding, progress: Progress) -> Held:
+    stage = "finished" if holding.ended else "cancelling" if holding.stopping else progress.stage or "accepted"
+    return Held(
+        task_id=holding.task_id,
+        fence=holding.order.fence,
+        assignment_id=holding.order.assignment_id,
+        action=holding.order.action,
+        stage=stage,
+        log_length=progress.log_length,
+        log_acked=progress.log_acked,
+    )
+
+
+def accepted(order: RunTask) -> TaskAccepted:
+    return TaskAccepted(task_id=order.task_id, assignment_id=order.assignment_id, fence=order.fence)
+
+
+def rejected(order: RunTaskOrder, reason: Refusal) -> TaskRejected:
+    return TaskRejected(task_id=order.task_id, assignment_id=order.assignment_id, fence=order.fence, reason=reason)
+
+
+def finished(holding: Holding) -> TaskFinished:
+    return TaskFinished(task_id=holding.task_id, fence=holding.order.fence, result_id=holding.result_id)
+
+
+def not_running(wanted: Wanted) -> CancelAck:
+    return CancelAck(task_id=wanted.task_id, fence=wanted.fence, cancel_id=wanted.cancel_id, stage="not_running")
+
+
+def cancel_ack(holding: Holding, takes: float) -> CancelAck:
+    """How far the stop is; `takes` seconds is the most that it takes from its beginning."""
+    return CancelAck(
+        task_id=holding.task_id,
+        fence=holding.order.fence,
+        cancel_id=holding.cancel_id or "",
+        stage="exited" if holding.ended else holding.stop_stage,
+        deadline_s=0.0 if holding.ended else takes,
+    )

@@ -1,0 +1,156 @@
+"""Assignments: one row for each time that a task was given to an agent, and the tokens that were given with it.
+
+A token is looked up by its hash. What it is good for follows from the task's row as well as from the assignment's own, so
+that no transition of a task has to remember to take a token away.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from iac.domain.agent_tokens import Scope, looks_like, may_read, scope_now, token_hash
+from iac.domain.records import AssignmentRecord, Phase
+from iac.errors import Gone, NotFound
+from iac.store import audit
+from iac.store.database import Connection, Row
+from iac.store.identity import new_agent_token
+
+_COLUMNS = """
+    s.id AS assignment_id, s.task_id, t.workspace_id, s.fence, s.agent_id, a.pool_id, s.phase, s.attempt, s.scope,
+    t.status AS task_status, t.fence = s.fence AS current, s.boot_id, s.reads, s.first_read_at, s.created_at,
+    s.accepted_at, s.ended_at, now() - t.finished_at AS over_for
+"""
+_FROM = "FROM assignment s JOIN task t ON t.id = s.task_id LEFT JOIN agent a ON a.id = s.agent_id"
+
+
+def _from_row(row: Row) -> AssignmentRecord:
+    values = dict(row)
+    values["scope"] = scope_now(
+        values["scope"],
+        status=values["task_status"],
+        current=values["current"],
+        read=values["first_read_at"] is not None,
+        over_for=values.pop("over_for"),
+    )
+    return AssignmentRecord(**values)
+
+
+async def create(  # noqa: PLR0917 - the columns, in their order
+    c: Connection, task_id: int, fence: int, agent_id: str, assignment_id: str, phase: Phase, attempt: int
+) -> str:
+    """Keeps the assignment, in the transaction that moved the task. The task token, which nobody can read again."""
+    await c.run(
+        """INSERT INTO assignment (id, task_id, fence, agent_id, phase, attempt, scope)
+           VALUES (:id, :task_id, :fence, :agent_id, :phase, :attempt, 'full')""",
+        id=assignment_id,
+        task_id=task_id,
+        fence=fence,
+        agent_id=agent_id,
+        phase=phase,
+        attempt=attempt,
+    )
+    await audit.note(
+        c,
+        agent_id,
+        "task.assign",
+        f"task-{task_id}",
+        fence=fence,
+        assignment=assignment_id,
+        phase=phase,
+        attempt=attempt,
+    )
+    return await reissue(c, fence)
+
+
+async def reissue(c: Connection, fence: int) -> str:
+    """One more token for the assignment, for an order that is sent again by a server that no longer has the first one. Those
+    given before stay good. Raises NotFound.
+    """
+    await get(c, fence)
+    token = new_agent_token("task")
+    await c.run("INSERT INTO task_token (hash, fence) VALUES (:hash, :fence)", hash=token_hash(token), fence=fence)
+    return token
+
+
+async def get(c: Connection, fence: int) -> AssignmentRecord:
+    """Raises NotFound."""
+    row = await c.first(f"SELECT {_COLUMNS} {_FROM} WHERE s.fence = :fence", fence=fence)
+    if row is None:
+        raise NotFound(f"There is no assignment {fence}.")
+    return _from_row(row)
+
+
+async def by_token(c: Connection, token: str) -> AssignmentRecord | None:
+    """The assignment that the token is for, with the scope it has now; None for a token that nobody gave out."""
+    if not looks_like("task", token):
+        return None
+    row = await c.first(
+        f"SELECT {_COLUMNS} {_FROM} JOIN task_token k ON k.fence = s.fence WHERE k.hash = :hash", hash=token_hash(token)
+    )
+    return None if row is None else _from_row(row)
+
+
+async def note_read(c: Connection, fence: int, *, boot_id: str | None, ip: str | None) -> AssignmentRecord:
+    """Counts and audits one more fetch of the task's data; called in the transaction that claims the task.
+
+    Raises Gone (data_expired) after five, or ten minutes after the first; NotFound.
+    """
+    row = await c.first("SELECT reads, first_read_at FROM assignment WHERE fence = :fence FOR UPDATE", fence=fence)
+    now: datetime = await c.value("SELECT clock_timestamp()")
+    if row is not None and not may_read(row["reads"], row["first_read_at"], now):
+        raise Gone(
+            "The task's data was fetched too often, or too long ago, and is not given out again; run the task again.",
+            code="data_expired",
+        )
+    await c.run(
+        """UPDATE assignment SET reads = reads + 1, first_read_at = COALESCE(first_read_at, :now), boot_id = :boot_id
+           WHERE fence = :fence""",
+        now=now,
+        boot_id=boot_id,
+        fence=fence,
+    )
+    found = await get(c, fence)
+    await audit.note(
+        c, found.agent_id, "task.data", f"task-{found.task_id}", fence=fence, reads=found.reads, boot=boot_id, ip=ip
+    )
+    return found
+
+
+async def set_scope(c: Connection, fence: int, scope: Scope) -> None:
+    """The most that the assignment's tokens may be good for; the task's row can only narrow it."""
+    await c.run("UPDATE assignment SET scope = :scope WHERE fence = :fence", fence=fence, scope=scope)
+
+
+async def accepted(c: Connection, fence: int) -> None:
+    """The agent has written it down. Again is no error."""
+    await c.run("UPDATE assignment SET accepted_at = COALESCE(accepted_at, now()) WHERE fence = :fence", fence=fence)
+
+
+async def ended(c: Connection, fence: int) -> None:
+    """The agent reported how it ended. Again is no error."""
+    await c.run("UPDATE assignment SET ended_at = COALESCE(ended_at, now()) WHERE fence = :fence", fence=fence)
+
+
+async def live_of(c: Connection, agent_id: str) -> list[AssignmentRecord]:
+    """What the agent has to do by the tasks' rows, oldest first; those that were given up as lost are among them."""
+    rows = await c.all(
+        f"""SELECT {_COLUMNS} {_FROM} WHERE s.agent_id = :agent_id AND t.fence = s.fence
+            AND t.status IN ('assigned', 'running', 'cancelling', 'lost') ORDER BY s.fence""",
+        agent_id=agent_id,
+    )
+    return [_from_row(row) for row in rows]
+
+
+async def tasks_of(c: Connection, agent_ids: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
+    """The tasks that these agents run now."""
+    rows = await c.all(
+        """SELECT t.agent_id, t.id FROM task t WHERE t.agent_id = ANY(:agent_ids)
+           AND t.status IN ('assigned', 'running', 'cancelling') ORDER BY t.id""",
+        agent_ids=list(agent_ids),
+    )
+    found = defaultdict[str, tuple[int, ...]](tuple)
+    for row in rows:
+        found[row["agent_id"]] += (row["id"],)
+    return found

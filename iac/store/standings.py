@@ -1,0 +1,123 @@
+"""What the rows say of agents' assignments: read for the comparison with what the agents say, and for the scheduler."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from iac.domain.lifecycle import Lose
+from iac.domain.standings import Standing
+from iac.store import tasks
+from iac.store.database import Connection, Row
+from iac.store.tasks import Moved
+
+_COLUMNS = """
+    s.task_id, t.workspace_id, s.fence, s.id AS assignment_id, s.agent_id, s.phase, s.attempt, t.priority, t.status,
+    t.fence = s.fence AND t.assignment_id IS NOT DISTINCT FROM s.id AS present, s.result_id IS NOT NULL AS ended,
+    CAST(extract(epoch FROM clock_timestamp() - t.claimed_at) AS double precision) AS claimed_for_s,
+    t.cancel_id, t.cancel_reason, t.cancel_force
+"""
+_FROM = "FROM assignment s JOIN task t ON t.id = s.task_id"
+_HELD = "t.fence = s.fence AND t.assignment_id = s.id AND t.status IN ('assigned', 'running', 'cancelling')"
+
+
+async def of_agent(c: Connection, agent_id: str, fences: Collection[int] = ()) -> dict[int, Standing]:
+    """By fence: the agent's assignments with these fences, and all that it has to do by the tasks' rows."""
+    rows = await c.all(
+        f"""SELECT {_COLUMNS} {_FROM} WHERE s.agent_id = :agent_id AND (s.fence = ANY(:fences) OR {_HELD} OR
+            (t.agent_id = :agent_id AND t.fence = s.fence AND t.status = 'lost'))""",
+        agent_id=agent_id,
+        fences=list(fences),
+    )
+    return {row["fence"]: _from_row(row) for row in rows}
+
+
+async def under_way(c: Connection) -> list[Standing]:
+    """Every assignment that some agent has to work on now."""
+    return [_from_row(row) for row in await c.all(f"SELECT {_COLUMNS} {_FROM} WHERE {_HELD}")]
+
+
+async def reported(c: Connection, fence: int) -> str | None:
+    """The id of the result that was taken from this assignment."""
+    found: str | None = await c.value("SELECT result_id FROM assignment WHERE fence = :fence", fence=fence)
+    return found
+
+
+async def note_result(c: Connection, fence: int, result_id: str) -> None:
+    """The assignment is over by its own word. For one that has no row (it was local) nothing is kept."""
+    await c.run(
+        """UPDATE assignment SET result_id = :result_id, ended_at = COALESCE(ended_at, now())
+           WHERE fence = :fence AND result_id IS NULL""",
+        fence=fence,
+        result_id=result_id,
+    )
+
+
+async def give_back(c: Connection, task_id: int, fence: int, result_id: str, detail: str) -> Moved:
+    """T13b: an agent that lost its lease stopped the plan by itself. Another attempt may follow."""
+    moved = await tasks.move(c, task_id, Lose(fence=fence, reason="lease_expired", detail=detail))
+    await note_result(c, fence, result_id)
+    return moved
+
+
+class Stance(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided about an agent: `out` is for good, `drains` while it lasts."""
+
+    out: bool
+    drains: bool
+
+
+async def stances(c: Connection, agent_ids: Sequence[str]) -> dict[str, Stance]:
+    """Those of them that still have a row."""
+    rows = await c.all(
+        """SELECT a.id, a.retired_at IS NOT NULL OR NOT a.approved OR k.revoke_mode IS NOT DISTINCT FROM 'hard' AS out,
+                  a.draining OR k.revoked_at IS NOT NULL AS drains
+           FROM agent a LEFT JOIN pool_token k ON k.id = a.pool_token_id WHERE a.id = ANY(:ids)""",
+        ids=list(agent_ids),
+    )
+    return {row["id"]: Stance(out=row["out"], drains=row["drains"]) for row in rows}
+
+
+class Seat(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent as the scheduler sees it. `workspaces`: those of the asked ones that its pool may serve now."""
+
+    agent_id: str
+    pool_id: str
+    plan_limit: int
+    exclusive: bool
+    takes_tasks: bool
+    workspaces: frozenset[str]
+
+
+async def seats(c: Connection, agent_ids: Sequence[str], workspaces: Sequence[str]) -> list[Seat]:
+    """Of those of the agents that are not retired, in the order of their ids."""
+    rows = await c.all(
+        """SELECT a.id AS agent_id, a.pool_id, a.plan_limit, p.apply_exclusivity = 'agent' AS exclusive,
+                  a.approved AND NOT a.draining AND k.revoked_at IS NULL AS takes_tasks
+           FROM agent a JOIN agent_pool p ON p.id = a.pool_id LEFT JOIN pool_token k ON k.id = a.pool_token_id
+           WHERE a.id = ANY(:ids) AND a.retired_at IS NULL ORDER BY a.id""",
+        ids=list(agent_ids),
+    )
+    served = await _served(c, {row["pool_id"] for row in rows}, workspaces)
+    return [Seat(**row, workspaces=frozenset(served[row["pool_id"]])) for row in rows]
+
+
+async def _served(c: Connection, pools: Collection[str], workspaces: Sequence[str]) -> dict[str, set[str]]:
+    """The rule of iac.store.pools.may_serve, for many at once."""
+    rows = await c.all(
+        """SELECT w.pool_id, w.id FROM workspace w
+           JOIN pool_workspace a ON a.workspace_id = w.id AND a.pool_id = w.pool_id
+           WHERE w.pool_id = ANY(:pools) AND w.id = ANY(:workspaces)""",
+        pools=list(pools),
+        workspaces=list(workspaces),
+    )
+    found = defaultdict[str, set[str]](set)
+    for row in rows:
+        found[row["pool_id"]].add(row["id"])
+    return found
+
+
+def _from_row(row: Row) -> Standing:
+    return Standing(**row)

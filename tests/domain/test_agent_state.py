@@ -1,0 +1,418 @@
+"""What an agent holds and what follows from what it hears, as a script of messages and effects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
+from iac.domain.agent_state import CLOSED, DISK_RESERVE, TOMBSTONE, AgentState
+from iac.domain.holding import Progress
+from iac.domain.messages import (
+    Abandon,
+    CancelAck,
+    CancelTaskOrder,
+    Drain,
+    DrainAck,
+    FlushLogs,
+    FromAgent,
+    FromServer,
+    Heartbeat,
+    HeartbeatAck,
+    Lease,
+    RunTaskOrder,
+    TaskAccepted,
+    TaskFinished,
+    TaskFinishedAck,
+    TaskRejected,
+    Undrain,
+    Verdict,
+    Wanted,
+    Welcome,
+)
+from iac.domain.records import Phase
+
+ROOM = DISK_RESERVE
+WELCOME: dict[str, Any] = {
+    "protocol_version": 1, "conn_epoch": 1, "server_boot_id": "b", "heartbeat_interval_s": 10.0, "lease_s": 60.0,
+    "lost_after_s": 120.0,
+}  # fmt: skip
+
+
+def order(task_id: int = 1, action: Phase = "plan", *, fence: int | None = None, **more: Any) -> RunTaskOrder:
+    facts = {"assignment_id": f"asg-{fence or task_id}", "attempt": 1, "task_token": "t1", **more}
+    return RunTaskOrder(task_id=task_id, workspace_id="ws-a", action=action, fence=fence or task_id, **facts)
+
+
+def cancel(fence: int = 1, *, cancel_id: str = "can-1", force: bool = False, reason: str = "user") -> CancelTaskOrder:
+    return CancelTaskOrder(task_id=fence, fence=fence, cancel_id=cancel_id, force=force, reason=reason)
+
+
+class Agent:
+    """The state with a clock, and what it wanted last."""
+
+    def __init__(self, plan_limit: int = 2) -> None:
+        self.state = AgentState(plan_limit=plan_limit)
+        self.now = 1000.0
+
+    def hear(self, message: FromServer, *, disk_free: int = ROOM) -> list[Effect]:
+        return self.state.hear(message, now=self.now, disk_free=disk_free)
+
+    def welcome(self, *verdicts: Verdict, sent_at: float | None = None, **more: Any) -> list[Effect]:
+        message = Welcome(**{**WELCOME, "decisions": verdicts, **more})
+        return self.state.welcomed(message, sent_at=self.now if sent_at is None else sent_at, now=self.now)
+
+    def ack(self, *leases: int, sent_at: float | None = None, **more: Any) -> list[Effect]:
+        leased = tuple(Lease(task_id=fence, fence=fence) for fence in leases)
+        message = HeartbeatAck(seq=1, leases=leased, **more)
+        return self.state.acknowledged(message, sent_at=self.now if sent_at is None else sent_at, now=self.now)
+
+    def ended(self, fence: int = 1, result_id: str = "r") -> list[Effect]:
+        """With a result that the server has taken, unless it is empty."""
+        self.state.reported(fence, result_id)
+        return self.state.ended(fence, self.now)
+
+    def beat(self) -> Heartbeat:
+        return self.state.heartbeat(
+            agent_id="a",
+            boot_id="b",
+            seq=1,
+            usage=(0.1, 0.2),
+            disk_free=ROOM,
+            view=lambda fence: Progress("planning", 9, 5),
+        )
+
+
+def said(effects: list[Effect], kind: type[FromAgent]) -> list[Any]:
+    return [effect.message for effect in effects if isinstance(effect, Say) and isinstance(effect.message, kind)]
+
+
+def stops(effects: list[Effect]) -> list[tuple[int, bool]]:
+    return [(effect.fence, effect.force) for effect in effects if isinstance(effect, Stop)]
+
+
+def refusal(effects: list[Effect]) -> str | None:
+    assert not any(isinstance(effect, Start) for effect in effects) or not said(effects, TaskRejected)
+    rejected = said(effects, TaskRejected)
+    return rejected[0].reason if rejected else None
+
+
+def test_an_order_is_accepted_started_and_told() -> None:
+    agent = Agent()
+    effects = agent.hear(order(7))
+    assert [type(effect) for effect in effects] == [Say, Start, Beat]
+    assert said(effects, TaskAccepted) == [TaskAccepted(task_id=7, assignment_id="asg-7", fence=7)]
+    beat = agent.beat()
+    assert (beat.status, beat.plan_running, beat.apply_running, beat.current_tasks) == ("busy", 1, False, (7,))
+    assert [(held.fence, held.stage, held.log_length, held.log_acked) for held in beat.tasks] == [(7, "planning", 9, 5)]
+
+
+def test_a_repeated_order_gets_the_answer_again_and_brings_its_token() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    again = agent.hear(order(1, task_token="t2"))
+    assert [type(effect) for effect in again] == [Say]
+    assert said(again, TaskAccepted)
+    assert agent.state.token_of(1) == "t2"
+
+
+def test_an_order_after_the_end_is_answered_with_the_end() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    agent.ended(result_id="r-1")
+    assert said(agent.hear(order(1)), TaskFinished) == [TaskFinished(task_id=1, fence=1, result_id="r-1")]
+    agent.hear(TaskFinishedAck(task_id=1, fence=1))
+    assert refusal(agent.hear(order(1))) == "already_done"
+    agent.now += CLOSED + 1
+    agent.state.tick(agent.now)
+    assert refusal(agent.hear(order(1))) is None
+
+
+def test_an_end_is_told_until_it_is_confirmed() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    assert said(agent.ended(), TaskFinished)
+    assert said(agent.state.unheard(), TaskFinished)
+    assert said(agent.welcome(Verdict(task_id=1, fence=1, do="report")), TaskFinished)
+    beat = agent.beat()
+    assert (beat.status, beat.current_tasks, beat.tasks[0].stage) == ("idle", (), "finished")
+    agent.hear(TaskFinishedAck(task_id=1, fence=1))
+    assert agent.state.unheard() == []
+    assert agent.beat().tasks == ()
+
+
+def test_an_end_without_a_result_is_said_once_and_not_listed_any_more() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    assert said(agent.ended(result_id=""), TaskFinished) == [TaskFinished(task_id=1, fence=1, result_id="")]
+    assert (agent.beat().tasks, agent.state.unheard()) == ((), [])
+    assert refusal(agent.hear(order(1))) == "already_done"
+
+
+def test_a_confirmation_that_comes_before_the_end_changes_nothing() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    agent.hear(TaskFinishedAck(task_id=1, fence=1))
+    agent.welcome(Verdict(task_id=1, fence=1, do="forget"))
+    assert agent.state.token_of(1) == "t1"
+    assert agent.beat().current_tasks == (1,)
+
+
+def test_an_end_that_was_listed_and_gets_no_lease_is_known() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    agent.ended()
+    agent.ack(sent_at=agent.now)
+    assert agent.beat().tasks, "that heartbeat may have been sent before the end"
+    agent.now += 1
+    agent.ack(degraded=True)
+    agent.ack(1)
+    assert agent.beat().tasks
+    agent.ack()
+    assert agent.beat().tasks == ()
+
+
+def test_plans_have_a_limit_and_applies_are_one() -> None:
+    agent = Agent(plan_limit=2)
+    agent.hear(order(1))
+    agent.hear(order(2))
+    assert refusal(agent.hear(order(3))) == "at_capacity"
+    assert refusal(agent.hear(order(4, "apply"))) is None
+    assert refusal(agent.hear(order(5, "apply"))) == "at_capacity"
+    agent.ended(1)
+    assert refusal(agent.hear(order(6))) is None
+
+
+def test_an_apply_is_alone_when_the_pool_wants_it() -> None:
+    agent = Agent()
+    agent.welcome(apply_alone=True)
+    agent.hear(order(1))
+    assert refusal(agent.hear(order(2, "apply"))) == "at_capacity"
+    agent.ended(1)
+    assert refusal(agent.hear(order(3, "apply"))) is None
+    assert refusal(agent.hear(order(4))) == "at_capacity"
+
+
+def test_two_copies_of_a_task_never_run_side_by_side() -> None:
+    agent = Agent()
+    agent.hear(order(1, fence=10))
+    assert refusal(agent.hear(order(1, fence=11))) == "at_capacity"
+    assert refusal(agent.hear(order(1, fence=9))) == "stale_fence"
+    agent.ended(10)
+    agent.hear(TaskFinishedAck(task_id=1, fence=10))
+    assert refusal(agent.hear(order(1, fence=9))) == "stale_fence"
+    assert refusal(agent.hear(order(1, fence=11))) is None
+
+
+def test_a_full_disk_takes_no_task() -> None:
+    assert refusal(Agent().hear(order(1), disk_free=DISK_RESERVE - 1)) == "disk_low"
+
+
+@pytest.mark.parametrize("how", ["welcome", "ack", "drain", "leave"])
+def test_a_draining_agent_takes_no_task(how: str) -> None:
+    agent = Agent()
+    match how:
+        case "welcome":
+            agent.welcome(drain=True)
+        case "ack":
+            agent.ack(drain=True)
+        case "drain":
+            assert said(agent.hear(Drain(reason="upgrade")), DrainAck) == [DrainAck(running=())]
+        case "leave":
+            agent.state.leave()
+    assert refusal(agent.hear(order(1))) == "draining"
+    assert agent.beat().status == "draining"
+    agent.hear(Undrain())
+    assert refusal(agent.hear(order(2))) == ("draining" if how == "leave" else None)
+
+
+def test_a_drain_may_cancel_at_once_or_at_its_deadline() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    assert stops(agent.hear(Drain(reason="x", mode="cancel"))) == [(1, False)]
+    other = Agent()
+    other.hear(order(1))
+    assert stops(other.hear(Drain(reason="x", deadline_s=30))) == []
+    assert stops(other.state.tick(other.now + 29)) == []
+    assert stops(other.state.tick(other.now + 30)) == [(1, False)]
+    assert other.state.why_stopped(1) == "agent_drained"
+
+
+def test_a_cancellation_stops_once_and_is_acknowledged_each_time() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    first = agent.hear(cancel())
+    assert stops(first) == [(1, False)]
+    assert [(ack.stage, ack.deadline_s) for ack in said(first, CancelAck)] == [("received", 45.0)]
+    assert said(agent.state.stepped(1, "sigterm"), CancelAck)[0].stage == "sigterm"
+    again = agent.hear(cancel())
+    assert (stops(again), said(again, CancelAck)[0].stage) == ([], "sigterm")
+    assert agent.beat().tasks[0].stage == "cancelling"
+    assert said(agent.ended(), CancelAck)[0].stage == "exited"
+    assert said(agent.hear(cancel()), CancelAck)[0].stage == "exited"
+    assert agent.state.why_stopped(1) is None
+
+
+def test_force_hurries_once() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    agent.hear(cancel())
+    assert stops(agent.hear(cancel(force=True))) == [(1, True)]
+    assert stops(agent.hear(cancel(force=True))) == []
+    assert stops(agent.hear(cancel(cancel_id="can-2"))) == []
+
+
+def test_a_cancellation_that_overtakes_its_order_is_remembered_for_a_while() -> None:
+    agent = Agent()
+    assert said(agent.hear(cancel()), CancelAck)[0].stage == "not_running"
+    assert refusal(agent.hear(order(1))) == "stale_fence"
+    agent.now += TOMBSTONE + 1
+    agent.state.tick(agent.now)
+    assert refusal(agent.hear(order(1))) is None
+
+
+def test_a_cancellation_in_an_answer_to_a_heartbeat_is_obeyed() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    wanted = Wanted(task_id=1, fence=1, cancel_id="can-1")
+    assert stops(agent.ack(1, cancel=(wanted,))) == [(1, False)]
+
+
+def test_a_status_over_http_stops_and_the_cancellation_is_acknowledged_later() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    assert stops(agent.state.told_cancelling(1)) == [(1, False)]
+    assert said(agent.state.stepped(1, "sigterm"), CancelAck) == []
+    later = agent.hear(cancel())
+    assert (stops(later), said(later, CancelAck)[0].stage) == ([], "sigterm")
+
+
+def test_a_time_limit_fails_the_task_whoever_notices_it() -> None:
+    agent = Agent()
+    agent.hear(order(1, timeout_s=30))
+    assert stops(agent.state.tick(agent.now + 29)) == []
+    assert stops(agent.state.tick(agent.now + 30)) == [(1, False)]
+    assert agent.state.why_stopped(1) == "timeout"
+    agent.hear(order(2))
+    agent.hear(cancel(2, reason="timeout"))
+    assert agent.state.why_stopped(2) == "timeout"
+
+
+def test_a_plan_ends_with_its_lease_and_an_apply_goes_on() -> None:
+    agent = Agent()
+    agent.welcome()
+    agent.hear(order(1))
+    agent.hear(order(2, "apply"))
+    agent.now += 50
+    agent.ack(1, 2, sent_at=agent.now - 20)
+    assert agent.state.tick(agent.now + 40) == []
+    assert stops(agent.state.tick(agent.now + 41)) == [(1, False)]
+    assert agent.state.why_stopped(1) == "lease_expired"
+
+
+def test_a_lease_counts_from_the_last_heartbeat_that_was_answered_not_from_the_order() -> None:
+    agent = Agent()
+    agent.welcome()
+    agent.now += 30
+    agent.hear(order(1))
+    assert agent.state.may_start(1, agent.now + 30)
+    assert not agent.state.may_start(1, agent.now + 31)
+
+
+def test_an_answer_that_does_not_list_a_task_does_not_extend_its_lease() -> None:
+    agent = Agent()
+    agent.welcome()
+    agent.hear(order(1))
+    agent.now += 50
+    agent.ack()
+    assert stops(agent.state.tick(agent.now + 11)) == [(1, False)]
+
+
+def test_a_server_without_its_database_extends_every_lease() -> None:
+    agent = Agent()
+    agent.welcome()
+    agent.hear(order(1))
+    agent.now += 50
+    agent.ack(degraded=True)
+    assert agent.state.tick(agent.now + 60) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "mode", "expected"),
+    [
+        ("plan", "kill", [(1, True)]),
+        ("plan", "kill_if_plan", [(1, True)]),
+        ("plan", "stop_and_report", [(1, True)]),
+        ("apply", "stop_and_report", [(1, False)]),
+        ("apply", "kill", [(1, True)]),
+        ("apply", "kill_if_plan", []),
+    ],
+)
+def test_abandoning_kills_plans_and_is_careful_with_applies(action: Phase, mode: Any, expected: object) -> None:
+    agent = Agent()
+    agent.hear(order(1, action))
+    assert stops(agent.hear(Abandon(task_id=1, fence=1, mode=mode))) == expected
+    agent.ended()
+    agent.hear(Abandon(task_id=1, fence=1, mode=mode))
+    assert agent.beat().tasks == ()
+
+
+def test_the_verdicts_of_a_welcome() -> None:
+    agent = Agent(plan_limit=5)
+    for number in range(1, 6):
+        agent.hear(order(number))
+    agent.ended(5)
+    effects = agent.welcome(
+        Verdict(task_id=1, fence=1, do="continue"),
+        Verdict(task_id=2, fence=2, do="cancel"),
+        Verdict(task_id=3, fence=3, do="abandon"),
+        Verdict(task_id=5, fence=5, do="forget"),
+    )
+    assert stops(effects) == [(2, False), (3, True)]
+    assert [held.fence for held in agent.beat().tasks] == [1, 2, 3, 4]
+    apply = Agent()
+    apply.hear(order(1, "apply"))
+    assert stops(apply.welcome(Verdict(task_id=1, fence=1, do="abandon"))) == []
+
+
+def test_logs_are_flushed_for_what_is_held() -> None:
+    agent = Agent()
+    assert agent.hear(FlushLogs(task_id=1, fence=1)) == []
+    agent.hear(order(1))
+    assert agent.hear(FlushLogs(task_id=1, fence=1)) == [Flush(1)]
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("order"), st.integers(1, 4), st.sampled_from(["plan", "apply"])),
+    st.tuples(st.sampled_from(["cancel", "force", "end", "ack_end", "abandon", "lease", "time"]), st.integers(1, 4)),
+)
+
+
+@given(st.lists(EVENTS, max_size=40))
+def test_whatever_comes_in_whatever_order_no_task_starts_twice_and_no_slot_is_overbooked(events: list[Any]) -> None:
+    agent, started = Agent(), list[int]()
+    for kind, number, *more in events:
+        match kind:
+            case "order":
+                effects = agent.hear(order(number, more[0] if number % 2 else "plan"))
+            case "cancel" | "force":
+                effects = agent.hear(cancel(number, force=kind == "force"))
+            case "end":
+                effects = agent.ended(number) if number in agent.state.running else []
+            case "ack_end":
+                effects = agent.hear(TaskFinishedAck(task_id=number, fence=number))
+            case "abandon":
+                effects = agent.hear(Abandon(task_id=number, fence=number, mode="kill"))
+            case "lease":
+                effects = agent.ack(number)
+            case _:
+                agent.now += 20 * number
+                effects = agent.state.tick(agent.now)
+        started += [effect.order.fence for effect in effects if isinstance(effect, Start)]
+        beat = agent.beat()
+        assert beat.plan_running <= beat.plan_limit
+        assert len(beat.current_tasks) == beat.plan_running + beat.apply_running
+    assert len(started) == len(set(started))
