@@ -40,7 +40,7 @@ class RemotePlatform(StorePlatform):
 
     async def prepare(self) -> None:
         await super().prepare()
-        pool = await self.database.tx(pools.create, {"name": new_id("p"), "kind": "static"}, by="test")
+        pool = await self.database.tx(pools.create, {"name": new_id("pool"), "kind": "static"}, by="test")
         token, _ = await self.database.tx(pools.create_token, pool.id, "token", "test")
         known = Register(name="agent", instance_id="instance", boot_id="boot")
         self.agent = (await self.database.tx(agents.register, known, token, "127.0.0.1")).agent_id
