@@ -337,7 +337,8 @@ def flood(in_lines: int, in_one_line: int) -> None:
 
 def chapter(seed: int, size: int) -> bytes:
     """At least `size` bytes of numbered lines; the same for the same seed."""
-    lines, length = [], 0
+    lines: list[bytes] = []
+    length = 0
     while length < size:
         number = len(lines)
         lines.append(b"ch%d %d %s\n" % (seed, number, hashlib.sha256(b"%d/%d" % (seed, number)).hexdigest().encode()))
