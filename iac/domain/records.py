@@ -78,6 +78,7 @@ class Workspace(Record, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     pool_id: str | None = None
+    pool_name: str | None = None
 
 
 class Configuration(Record, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from iac.domain.work import (
     StateReceipt,
     TaskData,
 )
-from iac.errors import Conflict, Fenced
+from iac.errors import BadRequest, Conflict, Fenced
 from iac.executor.terraform import sensitive_values
 from iac.store import configurations, creation, logs, plans, standings, statefiles, tasks
 from iac.store.database import Connection, Database
@@ -108,7 +108,7 @@ class LocalDataAccessor:
     async def save_state_version(self, order: RunTask, push: StatePush, *, revoked: bool = False) -> StateReceipt:
         """As DataAccessor says. `revoked`: the sender has no say any more, and its state is only kept apart."""
         if hashlib.sha256(push.data).hexdigest() != push.sha256:
-            raise Conflict("The state's bytes do not have the sha256 that came with them.", code="checksum_mismatch")
+            raise BadRequest("The state's bytes do not have the sha256 that came with them.", code="checksum_mismatch")
         receipt = await self._database.tx(partial(statefiles.push, revoked=revoked), self._keyring, order, push)
         if receipt.verdict == "quarantined":
             log.error("a state was quarantined", extra={"task_id": order.task_id, "reason": receipt.reason})

@@ -1,9 +1,9 @@
-"""The platforms that the contract suite asks the same of: one context manager each, listed in PLATFORMS."""
+"""The platforms that the contract suite asks the same of, one context manager each: memory and local."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -135,9 +135,10 @@ class StorePlatform:
     async def order(self, action: Action = "plan_and_apply", *, plan_of: int | None = None) -> RunTask:
         asked = NewTask(action=action, plan_task_id=plan_of)
         task = await self.database.tx(creation.create, self.keyring, self.workspace, asked, by="test")
-        return await self._assign(task.id)
+        return await self.assign(task.id)
 
-    async def _assign(self, task_id: int) -> RunTask:
+    async def assign(self, task_id: int) -> RunTask:
+        """Hands the task out."""
         fence = (await self.task(task_id)).fence
         assigned = await self.database.tx(
             tasks.assign, task_id, agent_id="local", assignment_id=f"asg-{task_id}-{fence}"
@@ -150,12 +151,12 @@ class StorePlatform:
         else:
             lost = Lose(fence=order.fence, reason="agent_lost", detail="")
             await self.database.tx(tasks.move, order.task_id, lost)
-        return await self._assign(order.task_id)
+        return await self.assign(order.task_id)
 
     async def confirm(self, order: RunTask) -> RunTask:
         planned = (await self.task(order.task_id)).plan_digest or ""
         await self.database.tx(tasks.move, order.task_id, Confirm(by="test", comment="", plan_digest=planned))
-        return await self._assign(order.task_id)
+        return await self.assign(order.task_id)
 
     async def cancel(self, task_id: int) -> None:
         await self.database.tx(tasks.move, task_id, Cancel(cancel_id="can-1", reason="user", by="test"))
@@ -216,9 +217,3 @@ async def local(database_url: str) -> AsyncIterator[PlatformUnderTest]:
             platform = StorePlatform(database, keyring, accessor, log_cache)
             await platform.prepare()
             yield platform
-
-
-Opens = Callable[[str], AbstractAsyncContextManager[PlatformUnderTest]]
-PLATFORMS: dict[str, Opens] = {"memory": memory, "local": local}
-"""A further accessor is one more entry here."""
-WITHOUT_DATABASE = frozenset({"memory"})

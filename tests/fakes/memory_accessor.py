@@ -46,7 +46,7 @@ from iac.domain.work import (
     StateReceipt,
     TaskData,
 )
-from iac.errors import Conflict, Fenced, Invalid, LogRefused, NotFound, PlanStale, TooLarge, Unavailable
+from iac.errors import BadRequest, Fenced, Invalid, LogRefused, NotFound, PlanStale, TooLarge, Unavailable
 from iac.executor.terraform import sensitive_values
 
 WORKSPACE = "ws-memory"
@@ -277,7 +277,7 @@ class MemoryAccessor:
 
     def _push(self, order: RunTask, push: StatePush) -> StateReceipt:
         if _sha256(push.data) != push.sha256:
-            raise Conflict("checksum", code="checksum_mismatch")
+            raise BadRequest("checksum", code="checksum_mismatch")
         task, header = self.tasks[order.task_id], _header(push.data)
         own = [stored for stored in self.stored if stored.task_id == task.id]
         standing = None
