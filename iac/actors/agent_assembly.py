@@ -29,6 +29,9 @@ from iac.executor.run import ExecutorPolicy, Hooks
 from iac.executor.steps import cli_config_of
 from iac.executor.terraform import machine_environment
 
+ExecuteWith = Callable[[DataAccessor], Execute]
+"""Makes what runs the orders, given the platform that it reports to."""
+
 DAY = 86400.0
 LOG_CHUNK, LOG_INTERVAL = 5 * 1024 * 1024, 30.0
 STORE_AFTER_STOP = 5.0
@@ -60,8 +63,9 @@ def assemble(
     policy: ExecutorPolicy,
     clock: Callable[[], float],
     boot_id: str,
+    execute_with: ExecuteWith | None = None,
 ) -> Assembled:
-    """Nothing runs yet."""
+    """Nothing runs yet. Without `execute_with`, Terraform does what is ordered."""
     pace = policy.log_pace or Pace(chunk=LOG_CHUNK, interval=LOG_INTERVAL)
     parts = Parts(
         state=AgentState(
@@ -79,11 +83,15 @@ def assemble(
     )
     desk = Desk(parts, boot_id)
     accessor = RemoteDataAccessor(client, desk.token_of, boot_id=boot_id, listeners=_listeners(desk))
-    hooks = Hooks(on_step=desk.stepped, why_stopped=desk.why_stopped)
-    executor = _executor(settings, accessor, env, replace(policy, log_pace=pace), hooks)
-    desk.follow(executor.spool_of)
+    if execute_with is None:
+        hooks = Hooks(on_step=desk.stepped, why_stopped=desk.why_stopped)
+        executor = _executor(settings, accessor, env, replace(policy, log_pace=pace), hooks)
+        desk.follow(executor.spool_of)
+        execute: Execute = executor.execute
+    else:
+        execute = execute_with(accessor)
     link = Linked(desk, session, parts.line, parts.pulse, parts.wake, route, times, clock)
-    return Assembled(link, parts.running, executor.execute)
+    return Assembled(link, parts.running, execute)
 
 
 def _longest(ladder: Ladder) -> float:

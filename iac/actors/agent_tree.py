@@ -17,7 +17,7 @@ from functools import partial
 
 import trio
 
-from iac.actors.agent_assembly import Assembled, agent_policy, assemble
+from iac.actors.agent_assembly import Assembled, ExecuteWith, agent_policy, assemble
 from iac.actors.canceller import canceller
 from iac.actors.departure import stop_slowly
 from iac.actors.linking import ShutOut, keep_linked
@@ -67,13 +67,16 @@ async def run_agent(
     times: AgentTimes | None = None,
     policy: ExecutorPolicy | None = None,
     clock: Callable[[], float] = lease_clock,
+    execute_with: ExecuteWith | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """The whole agent; reports its id when it is registered. Returns when it was stopped and its tasks have ended.
 
-    `env` is where proxies, and what Terraform may see of the machine, come from. Raises StartFailed: 3 when the server
-    does not let the agent in (any more), 4 when it does not speak its protocol, 5 when another agent has its name or its
-    identity, 6 when another one uses its data directory, 78 for settings.
+    `env` is where proxies, and what Terraform may see of the machine, come from. With `execute_with` another executor runs
+    the orders: it gets the platform's accessor, claims by `get_task_data`, and reports by `update_task`.
+
+    Raises StartFailed: 3 when the server does not let the agent in (any more), 4 when it does not speak its protocol, 5
+    when another agent has its name or its identity, 6 when another one uses its data directory, 78 for settings.
     """
     orders, times = orders or Orders(), times or AgentTimes()
     with ungrouped(StartFailed), identity.locked(settings.data_dir):
@@ -94,6 +97,7 @@ async def run_agent(
                     policy=policy or agent_policy(),
                     clock=clock,
                     boot_id=enrolment.boot_id,
+                    execute_with=execute_with,
                 )
                 await _Life(made, orders, settings.drain_seconds).run()
     log.info("stopped")

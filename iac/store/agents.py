@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -233,32 +234,47 @@ async def get(c: Connection, agent_id: str) -> AgentRecord:
     return _from_row(row)
 
 
-async def page_of_pool(c: Connection, pool: str, *, limit: int, after: str | None) -> list[AgentRecord]:
+async def page_of_pool(
+    c: Connection, pool: str, *, limit: int, after: str | None, name: str | None = None
+) -> list[AgentRecord]:
     """The pool's agents but for retired ones, by name, those after the agent with the id `after`.
 
     Raises NotFound, Invalid.
     """
-    return await _page(c, (await pools.get(c, pool)).id, limit, after)
+    return await _page(c, (await pools.get(c, pool)).id, limit, after, name)
 
 
-async def page_all(c: Connection, *, limit: int, after: str | None) -> list[AgentRecord]:
-    """Likewise of all pools."""
-    return await _page(c, None, limit, after)
+async def page_all(c: Connection, *, limit: int, after: str | None, name: str | None = None) -> list[AgentRecord]:
+    """Likewise of all pools; with `name` only those that are called so."""
+    return await _page(c, None, limit, after, name)
 
 
-async def _page(c: Connection, pool_id: str | None, limit: int, after: str | None) -> list[AgentRecord]:
+async def _page(
+    c: Connection, pool_id: str | None, limit: int, after: str | None, name: str | None
+) -> list[AgentRecord]:
     if after is not None and not await c.value("SELECT true FROM agent WHERE id = :id", id=after):
         raise pools.bad_cursor()
     rows = await c.all(
         f"""SELECT {_COLUMNS} {_FROM} WHERE a.retired_at IS NULL
             AND (CAST(:pool_id AS text) IS NULL OR a.pool_id = :pool_id)
+            AND (CAST(:name AS text) IS NULL OR a.name = :name)
             AND (CAST(:after AS text) IS NULL OR (a.name, a.id) > (SELECT name, id FROM agent WHERE id = :after))
             ORDER BY a.name, a.id LIMIT :limit""",
         pool_id=pool_id,
+        name=name,
         after=after,
         limit=limit,
     )
     return [_from_row(row) for row in rows]
+
+
+async def names_of(c: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The names of these agents and pools, by id, the retired ones' too."""
+    rows = await c.all(
+        "SELECT id, name FROM agent WHERE id = ANY(:ids) UNION ALL SELECT id, name FROM agent_pool WHERE id = ANY(:ids)",
+        ids=list(ids),
+    )
+    return {row["id"]: row["name"] for row in rows}
 
 
 async def seen(c: Connection, agent_id: str, beat: Heartbeat) -> None:
@@ -348,4 +364,4 @@ async def _held(c: Connection, agent_id: str) -> AgentRecord:
 
 
 def _unknown(agent_id: str) -> NotFound:
-    return NotFound(f"There is no agent {agent_id!r}.")
+    return NotFound(f"There is no agent {agent_id!r}.", kind="agent")

@@ -17,7 +17,8 @@ from iac.store.identity import new_id
 COLUMNS = """
     w.id, w.name, w.description, w.execution_mode, w.engine, w.terraform_version, w.working_directory, w.auto_apply,
     w.provider_config, w.tags, w.lock_kind, w.lock_owner, w.lock_token, w.lock_reason, w.locked_at, w.state_fence,
-    w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at, w.pool_id
+    w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at, w.pool_id,
+    (SELECT p.name FROM agent_pool p WHERE p.id = w.pool_id) AS pool_name
 """
 _CHANGEABLE = frozenset(
     {
@@ -262,7 +263,7 @@ async def _with_pool(c: Connection, before: Workspace | None, chosen: dict[str, 
         # Against the pool's deletion in this moment.
         found = await c.value("SELECT id FROM agent_pool WHERE id = :key OR name = :key FOR KEY SHARE", key=pool_id)
         if found is None:
-            raise Invalid(f"There is no pool {pool_id!r}.", path="$.pool_id")
+            raise Invalid(f"There is no pool {pool_id!r}.", path="$.pool_id", kind="pool")
         pool_id = found
     if chosen.get("execution_mode", None if before is None else before.execution_mode) == "agent":
         await _require_allowed(c, before, pool_id)
@@ -298,7 +299,7 @@ def escaped(text: str) -> str:
 
 
 def _unknown(workspace: str) -> NotFound:
-    return NotFound(f"There is no workspace {workspace!r}.")
+    return NotFound(f"There is no workspace {workspace!r}.", kind="workspace")
 
 
 def _name_in_use(name: str) -> Conflict:

@@ -27,6 +27,7 @@ from iac.domain.logs import (
     Verdict,
     accept,
     compared,
+    ending,
     first_difference,
 )
 from iac.domain.logs import Conflict as Differs
@@ -45,7 +46,7 @@ from iac.domain.work import (
     StateReceipt,
     TaskData,
 )
-from iac.errors import Conflict, Fenced, Invalid, LogRefused, NotFound, PlanStale, TooLarge, Unavailable
+from iac.errors import BadRequest, Fenced, Invalid, LogRefused, NotFound, PlanStale, TooLarge, Unavailable
 from iac.executor.terraform import sensitive_values
 
 WORKSPACE = "ws-memory"
@@ -276,7 +277,7 @@ class MemoryAccessor:
 
     def _push(self, order: RunTask, push: StatePush) -> StateReceipt:
         if _sha256(push.data) != push.sha256:
-            raise Conflict("checksum", code="checksum_mismatch")
+            raise BadRequest("checksum", code="checksum_mismatch")
         task, header = self.tasks[order.task_id], _header(push.data)
         own = [stored for stored in self.stored if stored.task_id == task.id]
         standing = None
@@ -306,8 +307,8 @@ class MemoryAccessor:
             raise Fenced("This assignment was taken away.")
         self.results.append(result)
         stream = self.streams[order.task_id, order.fence]
-        if result.log is not None and stream.state == "open":
-            stream.state = "complete" if result.log.length == len(stream.data) else "incomplete"
+        if result.log is not None and result.log.state == "whole" and stream.state == "open":
+            stream.state = ending(len(stream.data), _sha256(bytes(stream.data)), result.log).state
 
 
 def _count_down(faults: dict[str, int], name: str) -> None:
