@@ -23,13 +23,13 @@ def agent(api: Served) -> HttpAgent:
 
 
 @contextmanager
-def full_disk(api: Served, table: str) -> Iterator[None]:
-    """Nothing more fits into the table."""
+def full_disk(api: Served, table: str, what: str = "INSERT") -> Iterator[None]:
+    """Nothing more fits into the table: the database's disk is full."""
     api.sql(
         """CREATE OR REPLACE FUNCTION disk_is_full() RETURNS trigger LANGUAGE plpgsql
            AS $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$"""
     )
-    api.sql(f"CREATE TRIGGER full_disk BEFORE INSERT ON {table} EXECUTE FUNCTION disk_is_full()")
+    api.sql(f"CREATE TRIGGER full_disk BEFORE {what} ON {table} EXECUTE FUNCTION disk_is_full()")
     try:
         yield
     finally:
@@ -240,7 +240,7 @@ def test_store_log_chunk_400_when_the_bytes_are_not_what_they_say(agent: HttpAge
 
 
 def test_store_log_chunk_507_while_the_disk_is_full(agent: HttpAgent, logged: RunTaskOrder) -> None:
-    with full_disk(agent.api, "log_chunk"):
+    with full_disk(agent.api, "log_stream", "UPDATE"):
         agent.refused(logged, "store_log_chunk", chunk_body(b"more", 3), 507, "storage_full")
     assert agent.of(logged, "store_log_chunk", chunk_body(b"more", 3))["next_offset"] == 7
 
