@@ -18,6 +18,8 @@ Manners, all optional, in the order in which they are performed:
     started_file     file touched before the flood
     flood_bytes      so much output in lines of 80 bytes
     giant_line_bytes one line of this size
+    chapters         [{"seed": n, "bytes": n, "reached": file, "go": file}]: prints so much of `chapter`, touches the one
+                     file and waits for the other, then goes on with the next
     ready_file       file touched when all of the above is done and a SIGTERM would be heard
     sleep            seconds of work, or "forever"
     ignore_sigterm   so many SIGTERMs are noted and ignored, -1: all of them
@@ -31,6 +33,7 @@ Manners, all optional, in the order in which they are performed:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -111,11 +114,19 @@ class Fake:
         write(2, "".join(f"{line}\n" for line in manners.get("error_lines", [])).encode())
         touch(manners.get("started_file"))
         flood(manners.get("flood_bytes", 0), manners.get("giant_line_bytes", 0))
+        for each in manners.get("chapters", []):
+            self.tell(each)
         touch(manners.get("ready_file"))
         self.work(manners.get("sleep", 0))
         for path, text in manners.get("write_files", {}).items():
             publish(Path(path), text)
         self.finish()
+
+    def tell(self, each: Manners) -> None:
+        write(1, chapter(each["seed"], each["bytes"]))
+        touch(each["reached"])
+        while not Path(each["go"]).exists():
+            self.work(0.02)
 
     def interrupted(self) -> int:
         write(1, b"\nInterrupt received.\nPlease wait for Terraform to exit or data loss may occur.\n")
@@ -322,6 +333,17 @@ def flood(in_lines: int, in_one_line: int) -> None:
             left -= len(block)
     if in_one_line:
         write(1, b"\n")
+
+
+def chapter(seed: int, size: int) -> bytes:
+    """At least `size` bytes of numbered lines; the same for the same seed."""
+    lines: list[bytes] = []
+    length = 0
+    while length < size:
+        number = len(lines)
+        lines.append(b"ch%d %d %s\n" % (seed, number, hashlib.sha256(b"%d/%d" % (seed, number)).hexdigest().encode()))
+        length += len(lines[-1])
+    return b"".join(lines)
 
 
 def touch(path: str | None) -> None:
