@@ -49,6 +49,7 @@ def check_version(versions: tuple[int, ...]) -> None:
 
 def _identity(api: Api, platform: Platform) -> None:
     registers = Rates(REGISTERS)
+    times = platform.fleet.times
 
     @api.operation(
         "POST", f"{AGENTS}/register", "Register an agent in the pool of its token", tag=TAG, right=None, auth="pool",
@@ -61,7 +62,14 @@ def _identity(api: Api, platform: Platform) -> None:
             within(registers, token.id, "registrations")
             within(registers, f"ip {peer()}", "registrations")
         check_version(call.body.protocol_versions)
-        made = await platform.write(agents.register, call.body, token, peer())
+        made = await platform.write(
+            agents.register,
+            call.body,
+            token,
+            peer(),
+            session_s=times.session,
+            overlap_s=times.session_overlap,
+        )
         status = 200 if made.instance_secret is None else 201
         return Response(msgspec.json.encode(made), status=status, content_type=JSON, headers=NO_STORE)
 
@@ -78,7 +86,13 @@ def _identity(api: Api, platform: Platform) -> None:
                 raise good_for_nothing()
         else:
             own(call.caller, agent_id)
-        session = await platform.write(agents.new_session, agent_id, call.body.boot_id)
+        session = await platform.write(
+            agents.new_session,
+            agent_id,
+            call.body.boot_id,
+            session_s=times.session,
+            overlap_s=times.session_overlap,
+        )
         return Response(msgspec.json.encode(session), content_type=JSON, headers=NO_STORE)
 
 
