@@ -42,6 +42,7 @@ from iac.store import keys, tasks, tokens
 from iac.store.database import EX_UNAVAILABLE, Database, open_database
 from iac.store.embedded import open_embedded
 from iac.store.identity import new_id, new_token
+from iac.store.log_cache import LogCache
 from iac.store.migrating import migrate
 from iac.store.sealing import open_keyring
 from iac.web.app import create_app
@@ -168,9 +169,11 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     wakes = Wakes()
     fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake)
     dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes)
-    accessor = LocalDataAccessor(database, keyring, Changes(task_changed.ring, log_grew.ring, dispatcher.wake))
+    log_cache = LogCache(database, (settings.data_dir / "logs").absolute())
+    changes = Changes(task_changed.ring, log_grew.ring, dispatcher.wake)
+    accessor = LocalDataAccessor(database, keyring, changes, log_cache)
     platform = Platform(
-        database, keyring, dispatcher, local, fleet, accessor, task_changed, log_grew, draining=trio.Event()
+        database, keyring, dispatcher, local, fleet, accessor, log_cache, task_changed, log_grew, draining=trio.Event()
     )
     executor = executor_of(settings, accessor, program.env, program.policy)
     left = left_behind((settings.data_dir / "tasks").absolute())

@@ -100,7 +100,7 @@ class Salvage:
         log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
         receipt = await (self._log_and_state(run, began) if log_open else self._state(run, began))
         if run.log is not None:
-            await self.database.tx(logs.close, order.task_id, order.fence, run.log)
+            await self.accessor.close_log(order, run.log)
         if told := _told(run, began, receipt):
             await self.database.tx(tasks.annotate, order.task_id, order.fence, told)
         if run.state_safe and (run.log is not None or not log_open):

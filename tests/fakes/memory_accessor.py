@@ -27,6 +27,7 @@ from iac.domain.logs import (
     Verdict,
     accept,
     compared,
+    ending,
     first_difference,
 )
 from iac.domain.logs import Conflict as Differs
@@ -306,8 +307,8 @@ class MemoryAccessor:
             raise Fenced("This assignment was taken away.")
         self.results.append(result)
         stream = self.streams[order.task_id, order.fence]
-        if result.log is not None and stream.state == "open":
-            stream.state = "complete" if result.log.length == len(stream.data) else "incomplete"
+        if result.log is not None and result.log.state == "whole" and stream.state == "open":
+            stream.state = ending(len(stream.data), _sha256(bytes(stream.data)), result.log).state
 
 
 def _count_down(faults: dict[str, int], name: str) -> None:
