@@ -49,7 +49,6 @@ def check_version(versions: tuple[int, ...]) -> None:
 
 def _identity(api: Api, platform: Platform) -> None:
     registers = Rates(REGISTERS)
-    times = platform.fleet.times
 
     @api.operation(
         "POST", f"{AGENTS}/register", "Register an agent in the pool of its token", tag=TAG, right=None, auth="pool",
@@ -62,6 +61,7 @@ def _identity(api: Api, platform: Platform) -> None:
             within(registers, token.id, "registrations")
             within(registers, f"ip {peer()}", "registrations")
         check_version(call.body.protocol_versions)
+        times = platform.fleet.times
         made = await platform.write(
             agents.register,
             call.body,
@@ -86,6 +86,7 @@ def _identity(api: Api, platform: Platform) -> None:
                 raise good_for_nothing()
         else:
             own(call.caller, agent_id)
+        times = platform.fleet.times
         session = await platform.write(
             agents.new_session,
             agent_id,

@@ -5,9 +5,9 @@ product starts it with an environment that knows nothing of ours. Without a scen
 with one `terraform_data.a` and the local backend. A scenario is a JSON object:
 
     version      what `version` reports
-    ledger       file that gets one JSON line per event: start (argv), sigterm, stop (exit), state (sha256, serial), and
-                 overlap, when another process of the same command and task still runs; each with pid, the monotonic time
-                 `at`, and `run`, the assignment as its work directory is named: <task>-<fence>
+    ledger       file that gets one JSON line per event: start (argv), sigterm, stop (exit, the sha256 of the state that
+                 was written), and overlap, when another process of the same command and task still runs; each with pid,
+                 the monotonic time `at`, and `run`, the assignment as its work directory is named: <task>-<fence>
     every        manners for all subcommands
     commands     {"plan": {...}, "apply": {...}, …}: manners for one, over `every`
 
@@ -89,6 +89,7 @@ class Fake:
         self.ledger: str | None = scenario.get("ledger")
         self.manners: Manners = {**scenario.get("every", {}), **scenario.get("commands", {}).get(self.command, {})}
         self.sigterms = 0
+        self.written: str | None = None
         self.argv = argv
 
     def run(self) -> int:
@@ -102,7 +103,7 @@ class Fake:
             code = self.exit_code
         except Interrupted:
             code = self.interrupted()
-        self.note("stop", exit=code)
+        self.note("stop", exit=code, state=self.written)
         return code
 
     def behave(self) -> None:
@@ -297,7 +298,7 @@ class Fake:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**state, **self.manners.get("state", {})}, indent=2) + "\n"
         publish(path, text)
-        self.note("state", sha256=hashlib.sha256(text.encode()).hexdigest(), serial=state["serial"])
+        self.written = hashlib.sha256(text.encode()).hexdigest()
 
     def outputs(self) -> dict[str, Any]:
         given = self.manners.get("outputs", {})

@@ -117,7 +117,8 @@ class Oracle:
     async def _states(self) -> list[str]:
         rows = await self.database.read(_all, "SELECT task_id, sha256 FROM state_version")
         stored = {(row["task_id"], row["sha256"]) for row in rows}
-        written = {(int(e["run"].partition("-")[0]), e["sha256"]) for e in self.events("apply", "state")}
+        ends = (entry for entry in self.events("apply", "stop") if entry["state"] is not None)
+        written = {(int(entry["run"].partition("-")[0]), entry["state"]) for entry in ends}
         return [f"I4 the state {sha} of task {task} is not stored" for task, sha in written - stored]
 
     async def _logs(self) -> list[str]:
@@ -135,7 +136,8 @@ class Oracle:
                 if row["state"] == "complete" and hashlib.sha256(part).hexdigest() != row["sha256"]:
                     broken.append(f"I5 the log {task}-{row['fence']} is not what its sha256 says")
                 ended = row["status"] in ("succeeded", "failed", "cancelled", "planned") and row["last"]
-                if ended and row["state"] != "complete" and task not in self.incomplete:
+                never_begun = row["status"] == "cancelled" and row["length"] == 0
+                if ended and not never_begun and row["state"] != "complete" and task not in self.incomplete:
                     broken.append(f"I5 the log {task}-{row['fence']} of a {row['status']} task is {row['state']}")
             if at != len(served):
                 broken.append(f"I5 {len(served)} bytes of the log of task {task} are served, {at} are stored")

@@ -55,7 +55,9 @@ async def test_row_05_a_claim_whose_answer_is_lost_is_repeated_and_gives_the_sam
         async with scene.agent() as agent:
             task = await scene.confirmed_apply()
             await scene.server.until(task, "succeeded")
-            assert sum(path.endswith("/data") for _, path in scene.proxy.seen) == 4  # two for the plan, one too many each
+            assert (
+                sum(path.endswith("/data") for _, path in scene.proxy.seen) == 4
+            )  # two for the plan, one too many each
             assert len(scene.oracle.events("plan")) == len(scene.oracle.events("apply")) == 1
             assert await agent.stop() == 0
 
