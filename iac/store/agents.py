@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from iac.domain.agent_bodies import Register, Registered, Session
-from iac.domain.agent_tokens import looks_like, token_hash
+from iac.domain.agent_tokens import kind_of, looks_like, token_hash
 from iac.domain.ids import is_name
 from iac.domain.messages import Heartbeat
 from iac.domain.records import AgentRecord, Pool, PoolToken
@@ -199,6 +199,15 @@ async def authenticate_session(c: Connection, token: str) -> AgentRecord | None:
         hash=token_hash(token),
     )
     return None if row is None else _from_row(row)
+
+
+async def ever_given(c: Connection, token: str) -> bool:
+    """Whether it is a token that was good once: whoever has it is no guesser, even if it is good for nothing now."""
+    tables = {"pool": "pool_token", "session": "agent_session", "task": "task_token"}
+    kind = kind_of(token)
+    if kind not in tables:
+        return False
+    return bool(await c.value(f"SELECT true FROM {tables[kind]} WHERE hash = :hash", hash=token_hash(token)))
 
 
 async def authenticate_instance(c: Connection, agent_id: str, pool_id: str, secret: str) -> AgentRecord | None:

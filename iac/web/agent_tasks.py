@@ -32,6 +32,7 @@ from iac.domain.agent_bodies import (
     StateBody,
     StatusAnswer,
     StatusBody,
+    Stored,
 )
 from iac.domain.messages import LogTimes
 from iac.domain.rates import Rates
@@ -306,7 +307,7 @@ def _files(api: Api, platform: Platform) -> None:
 
     @_operation(
         api, platform, "POST", "/plan", "Store the plan that will be applied if somebody confirms it", body=PlanBody,
-        status=201, conflicts=("fenced",), limit=PLAN_LIMIT, also=(507,),
+        answer=Stored, status=201, conflicts=("fenced",), limit=PLAN_LIMIT, also=(507,),
     )  # fmt: skip
     async def store_plan(call: Call[PlanBody, NoQuery]) -> Response:
         held, body = call.caller, call.body
@@ -314,4 +315,4 @@ def _files(api: Api, platform: Platform) -> None:
         await trio.to_thread.run_sync(log_chunks.check, body.file, body.sha256)
         plan = SavedPlan(facts=body.facts, file=body.file, json=body.json, lock_hcl=body.lock_hcl)
         await platform.accessor.save_plan(order_of(held), plan, list(body.planned))
-        return Response(b"", status=201, content_type=JSON)
+        return _json(Stored(), 201)

@@ -16,7 +16,7 @@ from iac.web.openapi import path_of
 from iac.web.routing import Operation
 from tests.harness.postgres import fresh_database, running_postgres
 from tests.web.clients import ROLES, Served, served
-from tests.web.requests_of import ALL_OPERATIONS, OPERATIONS, Request, each, error_of
+from tests.web.requests_of import AGENT_OPERATIONS, ALL_OPERATIONS, OPERATIONS, Request, each, error_of, forged_for
 
 MODULES = (
     "workspaces",
@@ -148,6 +148,9 @@ def test_503_from_every_operation_while_the_database_is_away_and_service_when_it
         try:
             for operation in OPERATIONS:
                 _refused_for_now(Request(operation).send(server.admin.http), operation)
+            for operation in AGENT_OPERATIONS:
+                token = {"Authorization": f"Bearer {forged_for(operation)}"}
+                _refused_for_now(Request(operation).send(server.admin.http, **token), operation)
         finally:
             cluster.start()
         server.admin.get("/readyz")
