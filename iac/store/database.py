@@ -161,6 +161,12 @@ class Database:
 
         return await self._bridge(body)
 
+    async def single(
+        self, function: Callable[Concatenate[Connection, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """As `tx`, for a store function that is one statement: that is a transaction by itself, in one round trip."""
+        return await self.read(function, *args, **kwargs)
+
     async def _bridge(self, body: Callable[[], Awaitable[R]]) -> R:
         try:
             with trio.CancelScope(shield=True):  # bounded by the command and lock timeouts of each statement

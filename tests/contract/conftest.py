@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from tests.contract.platforms import PLATFORMS, WITHOUT_DATABASE, PlatformUnderTest
+from tests.contract.platforms import PlatformUnderTest, local, memory
+from tests.contract.remote import remote
 from tests.harness.postgres import fresh_database
+
+Opens = Callable[[str], AbstractAsyncContextManager[PlatformUnderTest]]
+PLATFORMS: dict[str, Opens] = {"memory": memory, "local": local, "remote": remote}
+"""A further accessor is one more entry here."""
+WITHOUT_DATABASE = frozenset({"memory"})
 
 
 @pytest.fixture(params=PLATFORMS)

@@ -1,10 +1,12 @@
-"""The platforms that the contract suite asks the same of: one context manager each, listed in PLATFORMS."""
+"""The platforms that the contract suite asks the same of, one context manager each: memory and local."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from iac.actors.dispatcher import order_of
@@ -18,6 +20,7 @@ from iac.store import configurations, creation, logs, plans, statefiles, tasks, 
 from iac.store.creation import NewTask
 from iac.store.database import Database, open_database
 from iac.store.identity import new_id
+from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
 from tests.fakes.memory_accessor import MemoryAccessor
 
@@ -107,6 +110,7 @@ class StorePlatform:
     database: Database
     keyring: Keyring
     accessor: DataAccessor
+    log_cache: LogCache
     workspace: str = ""
 
     async def prepare(self) -> None:
@@ -131,9 +135,10 @@ class StorePlatform:
     async def order(self, action: Action = "plan_and_apply", *, plan_of: int | None = None) -> RunTask:
         asked = NewTask(action=action, plan_task_id=plan_of)
         task = await self.database.tx(creation.create, self.keyring, self.workspace, asked, by="test")
-        return await self._assign(task.id)
+        return await self.assign(task.id)
 
-    async def _assign(self, task_id: int) -> RunTask:
+    async def assign(self, task_id: int) -> RunTask:
+        """Hands the task out."""
         fence = (await self.task(task_id)).fence
         assigned = await self.database.tx(
             tasks.assign, task_id, agent_id="local", assignment_id=f"asg-{task_id}-{fence}"
@@ -146,12 +151,12 @@ class StorePlatform:
         else:
             lost = Lose(fence=order.fence, reason="agent_lost", detail="")
             await self.database.tx(tasks.move, order.task_id, lost)
-        return await self._assign(order.task_id)
+        return await self.assign(order.task_id)
 
     async def confirm(self, order: RunTask) -> RunTask:
         planned = (await self.task(order.task_id)).plan_digest or ""
         await self.database.tx(tasks.move, order.task_id, Confirm(by="test", comment="", plan_digest=planned))
-        return await self._assign(order.task_id)
+        return await self.assign(order.task_id)
 
     async def cancel(self, task_id: int) -> None:
         await self.database.tx(tasks.move, task_id, Cancel(cancel_id="can-1", reason="user", by="test"))
@@ -179,7 +184,7 @@ class StorePlatform:
         streams = await self.database.tx(logs.streams, order.task_id)
         before = sum(stream.length for stream in streams if stream.fence < order.fence)
         own = next(stream for stream in streams if stream.fence == order.fence)
-        part = await self.database.tx(logs.read, order.task_id, before, max(own.length, 1))
+        part = await self.log_cache.read(order.task_id, before, max(own.length, 1))
         return part.data[: own.length], own.state
 
     async def states(self) -> list[tuple[str, int, bytes]]:
@@ -206,13 +211,9 @@ async def local(database_url: str) -> AsyncIterator[PlatformUnderTest]:
     async with open_database(database_url) as database:
         keyring = Keyring("a-key-for-the-contract-tests")
         heard = Changes(task=lambda _: None, log=lambda _: None)
-        accessor = LocalDataAccessor(database, keyring, heard, log_max_bytes=LOG_LIMIT)
-        platform = StorePlatform(database, keyring, accessor)
-        await platform.prepare()
-        yield platform
-
-
-Opens = Callable[[str], AbstractAsyncContextManager[PlatformUnderTest]]
-PLATFORMS: dict[str, Opens] = {"memory": memory, "local": local}
-"""A further accessor is one more entry here."""
-WITHOUT_DATABASE = frozenset({"memory"})
+        with TemporaryDirectory(prefix="iac-logs-") as directory:
+            log_cache = LogCache(database, Path(directory))
+            accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
+            platform = StorePlatform(database, keyring, accessor, log_cache)
+            await platform.prepare()
+            yield platform
