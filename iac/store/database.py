@@ -138,10 +138,10 @@ class Database:
 
         async def body() -> R:
             async with self._pool.connection() as connection:
-                raw = connection.raw_connection
-                with _in_step(raw):
-                    async with raw.transaction():
-                        return await function(Connection(raw), *args, **kwargs)
+                raw_connection = connection.raw_connection
+                with _in_step(raw_connection):
+                    async with raw_connection.transaction():
+                        return await function(Connection(raw_connection), *args, **kwargs)
 
         return await self._bridge(body)
 
@@ -155,9 +155,9 @@ class Database:
 
         async def body() -> R:
             async with self._pool.connection() as connection:
-                raw = connection.raw_connection
-                with _in_step(raw):
-                    return await function(Connection(raw), *args, **kwargs)
+                raw_connection = connection.raw_connection
+                with _in_step(raw_connection):
+                    return await function(Connection(raw_connection), *args, **kwargs)
 
         return await self._bridge(body)
 
