@@ -16,11 +16,12 @@ from iac.actors.fleet import Fleet
 from iac.actors.local_runner import LOCAL, LocalRunner
 from iac.domain.lifecycle import Event, Lose, QueueTimeout, Unassign
 from iac.domain.messages import RunTaskOrder
+from iac.domain.pool_waits import asks_why, explained
 from iac.domain.records import Task, Workspace
 from iac.domain.scheduling import Assignment, Wait, schedule, why
 from iac.domain.work import RunTask
 from iac.errors import Conflict, IacError, NotFound, WorkspaceLocked
-from iac.store import assignments, tasks, workspaces
+from iac.store import assignments, standings, tasks, workspaces
 from iac.store.database import Connection, Database
 from iac.store.identity import new_id
 
@@ -97,7 +98,7 @@ class Dispatcher:
         if self._fleet is not None:
             runners += await self._fleet.as_runners(found)
         decided = schedule(found, runners, now, holders=holders, served=self._served)
-        self._waits = decided.waits
+        self._waits = await self._explained(found, decided.waits)
         by_id = {task.id: task for task in found}
         for assignment in decided.assignments:
             await self._hand_out(assignment, by_id[assignment.task_id])
@@ -105,6 +106,20 @@ class Dispatcher:
     async def _holders(self, found: list[Task]) -> dict[str, Workspace]:
         wanted = {task.workspace_id for task in found if task.status == "pending"}
         return await self._database.read(_workspaces, sorted(wanted)) if wanted else {}
+
+    async def _explained(self, found: list[Task], waits: Mapping[int, Wait]) -> Mapping[int, Wait]:
+        """For tasks that no agent suits: what their pool says to it."""
+        lonely = [task for task in found if asks_why(task, waits.get(task.id))]
+        if not lonely:
+            return waits
+        pools, places = {task.pool_id or "" for task in lonely}, {task.workspace_id for task in lonely}
+        outlooks = await self._database.read(standings.outlooks, sorted(pools), sorted(places))
+        told = {
+            task.id: explained(task, waits[task.id], outlooks[task.pool_id])
+            for task in lonely
+            if task.pool_id in outlooks
+        }
+        return {**waits, **told}
 
     async def _hand_out(self, assignment: Assignment, task: Task) -> None:
         try:

@@ -27,7 +27,7 @@ from iac.errors import IacError, NotFound
 from iac.executor import steps, workdir
 from iac.executor.accessor_local import LocalDataAccessor
 from iac.executor.leftovers import kill_leftovers
-from iac.executor.log_spool import Carrier, open_log
+from iac.executor.log_carrier import Carrier, open_log, unprepared
 from iac.executor.process import PidRecord, read_pid_file
 from iac.executor.run import ExecutorPolicy, Run
 from iac.store import logs, tasks
@@ -100,7 +100,7 @@ class Salvage:
         log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
         receipt = await (self._log_and_state(run, began) if log_open else self._state(run, began))
         if run.log is not None:
-            await self.database.tx(logs.close, order.task_id, order.fence, run.log)
+            await self.accessor.close_log(order, run.log)
         if told := _told(run, began, receipt):
             await self.database.tx(tasks.annotate, order.task_id, order.fence, told)
         if run.state_safe and (run.log is not None or not log_open):
@@ -109,7 +109,9 @@ class Salvage:
     async def _log_and_state(self, run: Run, began: str) -> str | None:
         masked = await trio.to_thread.run_sync(workdir.masked_values, run.workdir)
         carrier = Carrier(
-            send=partial(self.accessor.save_task_log, run.order), on_stage=_nothing_to_say, on_progress=_no_progress
+            prepare=unprepared(partial(self.accessor.save_task_log, run.order)),
+            on_stage=_nothing_to_say,
+            on_progress=_no_progress,
         )
         async with open_log(
             run.workdir.raw_log,

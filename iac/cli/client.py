@@ -11,7 +11,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from iac.cli.following import End, LogBytes, LogEvent, StatusEvent, follow_log
-from iac.cli.transport import ApiError, BadServer, Transport, Unreachable
+from iac.cli.pool_calls import PoolCalls
+from iac.cli.transport import ApiError, BadServer, Unreachable
 from iac.domain import access_bodies, bodies
 
 __all__ = ["ApiClient", "ApiError", "BadServer", "End", "LogBytes", "LogEvent", "StatusEvent", "Unreachable"]
@@ -23,7 +24,7 @@ UPLOAD_WITHIN = 300.0
 PAGE = 200
 
 
-class ApiClient(Transport):
+class ApiClient(PoolCalls):
     """One server as one user."""
 
     def me(self) -> access_bodies.Me:

@@ -14,6 +14,17 @@ SEARCHED = 1000
 """Among how many workspaces a name like the unknown one is looked for."""
 
 
+_LISTS = {"pool": "iac pool list", "agent": "iac agent list"}
+_NEXT = {
+    "workspace_locked": "If nobody is at work there: iac workspace unlock NAME --force",
+    "pool_not_allowed": "An admin does so with: iac pool allow POOL WORKSPACE",
+    "pool_in_use": "What uses it: iac pool workspaces POOL, iac task list",
+    "agents_online": "Which they are: iac agent list --pool POOL",
+    "agent_busy": "To give it nothing new: iac agent drain AGENT",
+}
+"""What to do about a refusal, by its code."""
+
+
 class Refused(Exception):
     """The command line itself, or its user, said no."""
 
@@ -31,10 +42,12 @@ def message_of(failure: Failure, session: Session) -> str:
     if failure.status == 401:
         how = "Log in first" if session.token is None else "Log in again"
         return f"{failure.message}\n{how}: iac login --url {session.url}"
+    if failure.extras.get("kind") in _LISTS:
+        return f"{failure.message}\nThose there are: {_LISTS[failure.extras['kind']]}"
     if failure.status == 404 and failure.code == "not_found" and session.workspace_given is not None:
         return f"{failure.message}{_suggestion(session, session.workspace_given)}"
-    if failure.code == "workspace_locked":
-        return f"{failure.message}\nIf nobody is at work there: iac workspace unlock NAME --force"
+    if failure.code in _NEXT:
+        return f"{failure.message}\n{_NEXT[failure.code]}"
     return failure.message
 
 

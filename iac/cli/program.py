@@ -11,7 +11,9 @@ from click.shell_completion import get_completion_class
 
 from iac import __version__
 from iac.cli.access_commands import login, logout, whoami
+from iac.cli.agent_commands import agent_group
 from iac.cli.failures import FAILURES, Failure, document_of, message_of
+from iac.cli.pool_commands import pool_group
 from iac.cli.run_commands import run_group
 from iac.cli.session import Command, Group, Session, pass_session
 from iac.cli.state_commands import output, state_group
@@ -58,8 +60,8 @@ def completion(session: Session, *, shell: str) -> None:
 
 
 for _command in (
-    run_group, task_group, workspace_group, variable_group, state_group, output, login, logout, whoami, completion,
-    version,
+    run_group, task_group, workspace_group, variable_group, state_group, output, pool_group, agent_group, login, logout,
+    whoami, completion, version,
 ):  # fmt: skip
     program.add_command(_command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,13 @@ def activity(status: str, stage: str | None) -> str:
     return _STAGES.get(stage or "", stage) or status
 
 
+def agent(task: TaskView) -> str | None:
+    """Where it runs or ran."""
+    if task.agent_id is None or task.execution_mode == "local":
+        return "the server itself" if task.agent_id is not None else None
+    return task.agent_name or task.agent_id
+
+
 def ending(task: TaskView) -> str:
     """How it ended, in one sentence."""
     told = {
@@ -81,6 +89,18 @@ def ending(task: TaskView) -> str:
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
 
 
+def next_step(task: TaskView) -> str | None:
+    """The command that does, or tells, something about what it waits for."""
+    if task.wait is None or task.pool_id is None:
+        return None
+    pool, workspace = shlex.quote(task.pool_name or task.pool_id), shlex.quote(task.workspace_name)
+    return {
+        "pool_not_allowed": f"iac pool allow {pool} {workspace}",
+        "agents_not_approved": f"iac agent list --pool {pool}",
+        "no_agent_online": f"iac agent list --pool {pool}",
+    }.get(task.wait.code)
+
+
 def task_facts(task: TaskView) -> dict[str, object]:
     """For `iac task show`."""
     plan, cancel, confirmation = task.plan, task.cancel, task.confirmation
@@ -91,6 +111,9 @@ def task_facts(task: TaskView) -> dict[str, object]:
         "Status": task.status,
         "Outcome": task.outcome,
         "Waits": task.wait.message if task.wait else None,
+        "See": next_step(task),
+        "Pool": task.pool_name or task.pool_id,
+        "Agent": agent(task),
         "Stage": activity(task.status, task.stage) if task.stage else None,
         "Reason": task.reason,
         "Detail": task.detail,

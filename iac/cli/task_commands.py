@@ -45,7 +45,7 @@ def list_tasks(
     if session.terminal.json:
         session.terminal.document(page)
         return
-    headers = ("Task", "Workspace", "Action", "Status", "Plan", "Created", "Message")
+    headers = ("Task", "Workspace", "Action", "Status", "Plan", "Agent", "Created", "Message")
     session.terminal.table(headers, map(_row, page.items), empty="There are no such tasks.")
     if page.next_cursor is not None:
         session.terminal.note(f"There are more: --cursor {page.next_cursor}")
@@ -55,7 +55,10 @@ def _row(task: TaskView) -> tuple[object, ...]:
     summary = task.plan.summary if task.plan else None
     plan = f"+{summary.get('add', 0)} ~{summary.get('change', 0)} -{summary.get('destroy', 0)}" if summary else ""
     created = f"{task.created_at:%Y-%m-%d %H:%M}"
-    return task.id, task.workspace_name, task.action, task.status, plan, created, task.message
+    agent = task.agent_name or ("(server)" if task.agent_id == "local" else task.agent_id)
+    waits = f"waits: {task.wait.message}" if task.wait is not None and task.status in ("pending", "queued") else ""
+    message = ": ".join(filter(None, (task.message, waits)))
+    return task.id, task.workspace_name, task.action, task.status, plan, agent, created, message
 
 
 @task_group.command("show")

@@ -23,6 +23,11 @@ STYLES = {
     "planned": "cyan",
     "running": "blue",
     "locked": "yellow",
+    "online": "green",
+    "offline": "red",
+    "draining": "yellow",
+    "waiting for approval": "yellow",
+    "retired": "dim",
 }
 
 

@@ -139,7 +139,9 @@ class Watcher:
         while task.status in WAITING:
             if task.wait is not None and look > QUIET:
                 place = f" (number {task.wait.position} in the queue)" if task.wait.position else ""
-                self._tell(f"Task {task.id} waits: {task.wait.message}{place}")
+                step = summaries.next_step(task)
+                see = f" — {step}" if step is not None else ""
+                self._tell(f"Task {task.id} waits: {task.wait.message}{place}{see}")
             self.interrupts.wait(partial(self.client.pause, look))
             look = min(look * 1.5, LAST_LOOK)
             task = self.interrupts.wait(partial(self.client.task, self.task_id, patience=PATIENCE))

@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from iac.cli.client import ApiError
 from iac.cli.failures import Refused
 from iac.cli.session import Group, Session, pass_session
-from iac.domain.bodies import WorkspaceCreate, WorkspaceView
+from iac.domain.bodies import WorkspaceChange, WorkspaceCreate, WorkspaceView
+from iac.domain.records import ExecutionMode
 
 name = click.argument("name", metavar="[NAME]", required=False)
 
@@ -18,20 +20,103 @@ def workspace_group() -> None:
     """Create, list, lock and delete workspaces. NAME may also come from -w or IAC_WORKSPACE."""
 
 
+_execution_mode = click.option(
+    "--execution-mode", type=click.Choice(["local", "agent"]), help="Run on the server, or on the agents of a pool."
+)
+_pool = click.option("--pool", metavar="POOL", help="Run on this pool's agents; implies --execution-mode agent.")
+
+
 @workspace_group.command("create")
 @click.argument("name")
 @click.option("--description", default="")
 @click.option("--terraform-version", default="latest", show_default=True, help="A version, or a constraint.")
 @click.option("--engine", type=click.Choice(["terraform", "tofu"]), default="terraform", show_default=True)
-@click.option("--mode", "execution_mode", type=click.Choice(["local", "agent"]), default="local", show_default=True)
+@_execution_mode
+@_pool
 @click.option("--working-directory", default="", help="Where in the configuration the root module is.")
 @click.option("--auto-apply", is_flag=True, help="Apply plans without a confirmation, unless a task says otherwise.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
 @pass_session
-def create(session: Session, /, *, tags: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401 - fields of the body
-    """Create a workspace."""
+def create(
+    session: Session,
+    /,
+    *,
+    execution_mode: ExecutionMode | None,
+    pool: str | None,
+    tags: tuple[str, ...],
+    **values: Any,  # noqa: ANN401 - fields of the body
+) -> None:
+    """Create a workspace. With --pool an admin's call also allows the pool to serve it."""
+    chosen = _chosen_pool(execution_mode, pool)
+    if execution_mode == "agent" and chosen is None:
+        raise _which_pool()
     pairs = dict(_pair(tag) for tag in tags)
-    _shown(session, session.client.create_workspace(WorkspaceCreate(tags=pairs, **values)))
+    if chosen is not None:
+        session.client.pool(chosen)  # a name that is mistyped must not leave half of a workspace
+    made = session.client.create_workspace(WorkspaceCreate(tags=pairs, **values))
+    _shown(session, made if chosen is None else _moved_to(session, made, chosen))
+
+
+def _which_pool() -> click.UsageError:
+    return click.UsageError("Which pool? Say it with --pool POOL; iac pool list shows them.")
+
+
+def _chosen_pool(execution_mode: ExecutionMode | None, pool: str | None) -> str | None:
+    if execution_mode == "local" and pool is not None:
+        raise click.UsageError("--execution-mode local and --pool contradict each other.")
+    return pool
+
+
+def _moved_to(session: Session, made: WorkspaceView, pool: str) -> WorkspaceView:
+    """The new workspace, run by the pool. Raises Refused when that is not ours to decide."""
+    try:
+        session.client.allow_workspace(pool, made.id)
+        return session.client.change_workspace(made.id, WorkspaceChange(execution_mode="agent", pool_id=pool))
+    except ApiError as error:
+        raise Refused(
+            f"Workspace {made.name} is created, but runs on the server: {error.message}\n"
+            f"An admin says `iac pool allow {pool} {made.name}`; after that: iac workspace set {made.name} --pool {pool}"
+        ) from None
+
+
+@workspace_group.command("set")
+@name
+@click.option("--rename", "new_name", metavar="NAME", help="Another name.")
+@click.option("--description")
+@click.option("--terraform-version", help="A version, or a constraint.")
+@click.option("--engine", type=click.Choice(["terraform", "tofu"]))
+@_execution_mode
+@_pool
+@click.option("--working-directory", help="Where in the configuration the root module is.")
+@click.option("--auto-apply/--no-auto-apply", default=None)
+@pass_session
+def change(
+    session: Session,
+    /,
+    *,
+    name: str | None,
+    new_name: str | None,
+    execution_mode: ExecutionMode | None,
+    pool: str | None,
+    **values: Any,  # noqa: ANN401 - fields of the body
+) -> None:
+    """Change a workspace's settings. They hold for tasks that are created from now on.
+
+    A pool has to be allowed to serve the workspace first: iac pool allow POOL NAME. With --execution-mode local the
+    workspace leaves its pool.
+    """
+    given: dict[str, Any] = {key: value for key, value in {"name": new_name, **values}.items() if value is not None}
+    if (chosen := _chosen_pool(execution_mode, pool)) is not None:
+        given |= {"execution_mode": "agent", "pool_id": chosen}
+    elif execution_mode == "local":
+        given |= {"execution_mode": "local", "pool_id": None}
+    elif execution_mode == "agent":
+        if session.client.workspace(session.choose_workspace(name)).pool_id is None:
+            raise _which_pool()
+        given["execution_mode"] = "agent"
+    if not given:
+        raise click.UsageError("Nothing to change was given; see iac workspace set --help.")
+    _shown(session, session.client.change_workspace(session.choose_workspace(name), WorkspaceChange(**given)))
 
 
 def _pair(tag: str) -> tuple[str, str]:
@@ -50,14 +135,18 @@ def list_workspaces(session: Session, *, search: str | None) -> None:
     if session.terminal.json:
         session.terminal.document({"items": found})
         return
-    headers = ("Name", "Id", "Version", "Mode", "State", "Lock")
+    headers = ("Name", "Id", "Version", "Runs on", "State", "Lock")
     session.terminal.table(headers, map(_row, found), empty="There are no workspaces yet: iac workspace create NAME")
 
 
 def _row(found: WorkspaceView) -> tuple[object, ...]:
     state = "" if found.state_serial is None else f"serial {found.state_serial}{' ?' if found.state_uncertain else ''}"
     version = f"{found.engine} {found.terraform_version}"
-    return found.name, found.id, version, found.execution_mode, state, _lock(found)
+    return found.name, found.id, version, _runs_on(found), state, _lock(found)
+
+
+def _runs_on(found: WorkspaceView) -> str:
+    return f"pool {found.pool_name or found.pool_id}" if found.execution_mode == "agent" else "the server"
 
 
 def _lock(found: WorkspaceView) -> str:
@@ -85,7 +174,7 @@ def _shown(session: Session, found: WorkspaceView) -> None:
             "Id": found.id,
             "Description": found.description,
             "Version": f"{found.engine} {found.terraform_version}",
-            "Mode": found.execution_mode,
+            "Runs on": _runs_on(found),
             "Working directory": found.working_directory,
             "Auto-apply": "yes" if found.auto_apply else "no",
             "Tags": ", ".join(f"{key}={value}" for key, value in found.tags.items()),

@@ -103,6 +103,7 @@ class WorkspaceView(View, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     pool_id: str | None = None
+    pool_name: str | None = None
 
 
 class WorkspacePage(View, frozen=True, kw_only=True):
@@ -266,7 +267,10 @@ class TaskView(View, frozen=True, kw_only=True):
     created_by: str
     execution_mode: ExecutionMode
     pool_id: str | None
+    pool_name: str | None
     agent_id: str | None
+    """`local`: the server itself."""
+    agent_name: str | None
     attempt: int
     bundle_digest: str
     plan_task_id: int | None

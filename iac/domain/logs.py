@@ -6,8 +6,11 @@ already are compared, never written again. So lost, doubled, late and reordered 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from iac.domain.work import LogDigest
 from iac.errors import Invalid
 
 # The marker's line is never longer than this.
@@ -98,6 +101,28 @@ def first_difference(stored: bytes, sent: bytes) -> int | None:
         else:
             high = middle
     return low
+
+
+StreamEnd = Literal["complete", "incomplete", "diverged"]
+
+
+class End(msgspec.Struct, frozen=True):
+    """How a stream of `length` stored bytes ends. `sha256` is the sender's word."""
+
+    state: StreamEnd
+    length: int
+    sha256: str
+    truncated_bytes: int
+
+
+def ending(length: int, sha256: str, said: LogDigest) -> End:
+    """The end of a stream by what is stored and what its sender says that it sent: "no byte lost" is decided here."""
+    state: StreamEnd = "complete"
+    if length < said.length:
+        state = "incomplete"
+    elif length > said.length or sha256 != said.sha256:
+        state = "diverged"
+    return End(state, length, said.sha256, said.truncated_bytes)
 
 
 class Capped:

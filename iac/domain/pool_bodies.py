@@ -137,6 +137,8 @@ class AgentView(View, frozen=True, kw_only=True):
     capabilities: tuple[str, ...]
     plan_limit: int
     current_tasks: tuple[int, ...]
+    current_applies: tuple[int, ...]
+    """Those of them that apply."""
     cpu_usage: float | None
     mem_usage: float | None
     disk_free: int | None

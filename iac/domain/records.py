@@ -78,6 +78,7 @@ class Workspace(Record, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     pool_id: str | None = None
+    pool_name: str | None = None
 
 
 class Configuration(Record, frozen=True, kw_only=True):
@@ -213,16 +214,28 @@ class StateVersion(Record, frozen=True, kw_only=True):
     created_at: datetime
 
 
+LogState = Literal["open", "complete", "incomplete", "diverged"]
+
+
 class LogStream(Record, frozen=True, kw_only=True):
-    """The log of one assignment. `length` counts masked bytes that are stored for good."""
+    """The log of one assignment. `length` counts masked bytes that are stored for good, `persisted` those in the database.
+
+    `sha256` is what its sender said of the whole. `verified` is unknown until it has ended and was read back. The bytes of
+    one that is `expired_at` some time are deleted.
+    """
 
     task_id: int
     fence: int
     phase: Phase
     length: int
-    state: Literal["open", "complete", "incomplete"]
+    state: LogState
     sha256: str | None
     truncated_bytes: int
+    created_at: datetime
+    persisted: int
+    verified: bool | None
+    closed_at: datetime | None
+    expired_at: datetime | None
 
 
 class ApiToken(Record, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ import msgspec
 
 from iac.domain.records import Task, Workspace
 
+NO_RUNNER = "no_runner"
+"""The wait of a task that nothing that is there could ever run; for agents `pool_waits` knows more."""
 AGEING = timedelta(minutes=10)
 """A task that waited this long counts as one class higher."""
 
@@ -171,7 +173,7 @@ def _age(task: Task) -> tuple[datetime, int]:
 
 def _why_queued(task: Task, able: Sequence[_Slots], place: int) -> Wait:
     if not able:
-        return Wait("no_runner", _nobody(task), place)
+        return Wait(NO_RUNNER, _nobody(task), place)
     if all(slots.runner.draining for slots in able):
         return Wait("draining", "Every runner is being shut down and takes nothing new.", place)
     applying = sorted(other for slots in able for other in slots.applies)
@@ -195,10 +197,10 @@ def _why_queued(task: Task, able: Sequence[_Slots], place: int) -> Wait:
 
 def _nobody(task: Task) -> str:
     if task.execution_mode != "agent":
-        return f"No runner for {task.execution_mode} execution is there."
+        return "This server does not run Terraform itself (IAC_LOCAL_EXECUTOR is off); let agents run the workspace."
     if task.pool_id is None:
         return "The workspace has no pool of agents; choose one for it."
-    return f"No agent that may serve the workspace is connected in pool {task.pool_id}."
+    return f"No agent that may serve the workspace is online in pool {task.pool_id}."
 
 
 def _pending(tasks: Sequence[Task], holders: Mapping[str, Workspace]) -> dict[int, Wait]:

@@ -122,11 +122,12 @@ class StateReceipt(Body, frozen=True, kw_only=True):
 
 
 class LogDigest(Body, frozen=True, kw_only=True):
-    """What the executor says the whole log of its assignment is."""
+    """What the executor says the whole log of its assignment is. While it is `pending`, some of it has still to come."""
 
     length: int
     sha256: str
     truncated_bytes: int = 0
+    state: Literal["whole", "pending"] = "whole"
 
 
 ResultStatus = Literal["planned", "succeeded", "failed", "cancelled"]

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
-import trio
 
 from iac.domain import states
 from iac.domain.lifecycle import Claim, Report
+from iac.domain.logs import End
 from iac.domain.records import Task
 from iac.domain.work import (
     CurrentState,
@@ -24,17 +24,17 @@ from iac.domain.work import (
     StateReceipt,
     TaskData,
 )
-from iac.errors import BadRequest, Conflict, Fenced
+from iac.errors import BadRequest, Conflict, Fenced, NotFound
 from iac.executor.terraform import sensitive_values
 from iac.store import configurations, creation, logs, plans, standings, statefiles, tasks
 from iac.store.database import Connection, Database
+from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
 from iac.store.tasks import Moved
 
 log = logging.getLogger(__name__)
 
 LOG_MAX_BYTES = 256 * 1024 * 1024
-IN_A_THREAD = 64 * 1024
 Noted = Callable[[Connection], Awaitable[object]]
 
 
@@ -54,11 +54,18 @@ class LocalDataAccessor:
     """See DataAccessor for the promises."""
 
     def __init__(
-        self, database: Database, keyring: Keyring, changes: Changes, *, log_max_bytes: int = LOG_MAX_BYTES
+        self,
+        database: Database,
+        keyring: Keyring,
+        changes: Changes,
+        log_cache: LogCache,
+        *,
+        log_max_bytes: int = LOG_MAX_BYTES,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._changes = changes
+        self._log_cache = log_cache
         self._log_max = log_max_bytes
 
     async def get_task_data(self, order: RunTask, noted: Noted | None = None) -> TaskData:
@@ -74,20 +81,21 @@ class LocalDataAccessor:
         Nothing is claimed, and there is no plan in it. Raises NotFound when the task is gone.
         """
         task = await self._database.tx(tasks.get, order.task_id)
+        await self._log_cache.reconcile(order.task_id, order.fence)
         return await self._database.tx(
             _data, self._keyring, task, msgspec.structs.replace(order, action="plan"), self._log_max
         )
 
-    async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
-        if len(data) < IN_A_THREAD:
-            chunk = logs.Chunk.of(offset, data)
-        else:
-            chunk = await trio.to_thread.run_sync(logs.Chunk.of, offset, data)
+    async def save_task_log(self, order: RunTask, offset: int, data: bytes, *, from_afar: bool = False) -> int:
+        """As DataAccessor says. `from_afar`: whoever sends it counts on our disk alone, even through a power cut."""
         # The tail that the executor keeps back lies within its own cap; the store's fuse is a little above it.
-        append = partial(logs.append, limit=self._log_max + logs.LARGEST_CHUNK)
-        after = await self._database.tx(append, order.task_id, order.fence, chunk)
+        limit = self._log_max + logs.LARGEST_CHUNK
+        after = await self._log_cache.append(order.task_id, order.fence, offset, data, limit=limit, durable=from_afar)
         self._changes.log(order.task_id)
         return after
+
+    async def ready_task_log(self, order: RunTask, offset: int, data: bytes) -> Callable[[], Awaitable[int]]:
+        return partial(self.save_task_log, order, offset, data)
 
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._database.tx(tasks.set_stage, order.task_id, order.fence, stage)
@@ -110,11 +118,27 @@ class LocalDataAccessor:
         self._changes.task(order.task_id)
         return receipt
 
-    async def update_task(self, order: RunTask, result: Result) -> None:
-        await self._database.tx(_report, order, result)
+    async def update_task(self, order: RunTask, result: Result, *, from_afar: bool = False) -> None:
+        """As DataAccessor says. `from_afar`: the sender can look again when its log is not what is stored here.
+
+        Raises LogRefused (log_incomplete with `next_offset`; log_mismatch, once) then, and nothing has changed.
+        """
+        if result.log is None or result.log.state == "pending":
+            await self._database.tx(_report, order, result, None)
+        else:
+            ending = self._log_cache.ending(order.task_id, order.fence, result.log, strict=from_afar)
+            async with ending as end:
+                await self._database.tx(_report, order, result, end)
         self._changes.log(order.task_id)
         self._changes.task(order.task_id)
         self._changes.slot()
+
+    async def close_log(self, order: RunTask, digest: LogDigest, *, from_afar: bool = False) -> None:
+        """Ends a log whose result was taken before it was whole. Raises as `update_task` does."""
+        async with self._log_cache.ending(order.task_id, order.fence, digest, strict=from_afar) as end:
+            if end is not None:
+                await self._database.single(logs.close, order.task_id, order.fence, end)
+        self._changes.log(order.task_id)
 
 
 async def _claim(c: Connection, order: RunTask, noted: Noted | None) -> Moved:
@@ -149,7 +173,10 @@ async def _data(c: Connection, keyring: Keyring, task: Task, order: RunTask, log
 async def _plan(c: Connection, keyring: Keyring, task: Task, state: CurrentState | None) -> SavedPlan:
     """The plan to apply, if the workspace still stands where it was made."""
     source = task.plan_task_id or task.id
-    plan = await plans.saved(c, keyring, source)
+    try:
+        plan = await plans.saved(c, keyring, source)
+    except NotFound as gone:
+        raise Conflict(gone.message, code=gone.code) from None
     if plan.facts.digest != task.plan_digest:
         raise creation.stale(source, plan.facts.serial, state.serial if state else None)
     now_at = (state.serial, state.lineage) if state else (None, None)
@@ -175,12 +202,11 @@ async def _note_progress(c: Connection, order: RunTask, entries: list[ResourcePr
         await plans.note_progress(c, order.task_id, entries)
 
 
-async def _report(c: Connection, order: RunTask, result: Result) -> None:
+async def _report(c: Connection, order: RunTask, result: Result, end: End | None) -> None:
     """The result and the end of the log, in one transaction: a final task's log never grows again unseen."""
     moved = await tasks.move(c, order.task_id, Report(fence=order.fence, result=result))
     if moved.task.fence != order.fence:
         raise Fenced(f"Assignment {order.fence} of task {order.task_id} was taken away.")
     await standings.note_result(c, order.fence, result.result_id)
-    digest: LogDigest | None = result.log
-    if digest is not None:
-        await logs.close(c, order.task_id, order.fence, digest)
+    if end is not None:
+        await logs.close(c, order.task_id, order.fence, end)

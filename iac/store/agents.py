@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from iac.domain.agent_bodies import Register, Registered, Session
-from iac.domain.agent_tokens import looks_like, token_hash
+from iac.domain.agent_tokens import kind_of, looks_like, token_hash
 from iac.domain.ids import is_name
 from iac.domain.messages import Heartbeat
 from iac.domain.records import AgentRecord, Pool, PoolToken
@@ -200,6 +201,15 @@ async def authenticate_session(c: Connection, token: str) -> AgentRecord | None:
     return None if row is None else _from_row(row)
 
 
+async def ever_given(c: Connection, token: str) -> bool:
+    """Whether it is a token that was good once: whoever has it is no guesser, even if it is good for nothing now."""
+    tables = {"pool": "pool_token", "session": "agent_session", "task": "task_token"}
+    kind = kind_of(token)
+    if kind not in tables:
+        return False
+    return bool(await c.value(f"SELECT true FROM {tables[kind]} WHERE hash = :hash", hash=token_hash(token)))
+
+
 async def authenticate_instance(c: Connection, agent_id: str, pool_id: str, secret: str) -> AgentRecord | None:
     """The agent that proves itself by its secret, beside a token of its pool; None as for a session."""
     if not looks_like("instance", secret):
@@ -224,32 +234,47 @@ async def get(c: Connection, agent_id: str) -> AgentRecord:
     return _from_row(row)
 
 
-async def page_of_pool(c: Connection, pool: str, *, limit: int, after: str | None) -> list[AgentRecord]:
+async def page_of_pool(
+    c: Connection, pool: str, *, limit: int, after: str | None, name: str | None = None
+) -> list[AgentRecord]:
     """The pool's agents but for retired ones, by name, those after the agent with the id `after`.
 
     Raises NotFound, Invalid.
     """
-    return await _page(c, (await pools.get(c, pool)).id, limit, after)
+    return await _page(c, (await pools.get(c, pool)).id, limit, after, name)
 
 
-async def page_all(c: Connection, *, limit: int, after: str | None) -> list[AgentRecord]:
-    """Likewise of all pools."""
-    return await _page(c, None, limit, after)
+async def page_all(c: Connection, *, limit: int, after: str | None, name: str | None = None) -> list[AgentRecord]:
+    """Likewise of all pools; with `name` only those that are called so."""
+    return await _page(c, None, limit, after, name)
 
 
-async def _page(c: Connection, pool_id: str | None, limit: int, after: str | None) -> list[AgentRecord]:
+async def _page(
+    c: Connection, pool_id: str | None, limit: int, after: str | None, name: str | None
+) -> list[AgentRecord]:
     if after is not None and not await c.value("SELECT true FROM agent WHERE id = :id", id=after):
         raise pools.bad_cursor()
     rows = await c.all(
         f"""SELECT {_COLUMNS} {_FROM} WHERE a.retired_at IS NULL
             AND (CAST(:pool_id AS text) IS NULL OR a.pool_id = :pool_id)
+            AND (CAST(:name AS text) IS NULL OR a.name = :name)
             AND (CAST(:after AS text) IS NULL OR (a.name, a.id) > (SELECT name, id FROM agent WHERE id = :after))
             ORDER BY a.name, a.id LIMIT :limit""",
         pool_id=pool_id,
+        name=name,
         after=after,
         limit=limit,
     )
     return [_from_row(row) for row in rows]
+
+
+async def names_of(c: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The names of these agents and pools, by id, the retired ones' too."""
+    rows = await c.all(
+        "SELECT id, name FROM agent WHERE id = ANY(:ids) UNION ALL SELECT id, name FROM agent_pool WHERE id = ANY(:ids)",
+        ids=list(ids),
+    )
+    return {row["id"]: row["name"] for row in rows}
 
 
 async def seen(c: Connection, agent_id: str, beat: Heartbeat) -> None:
@@ -339,4 +364,4 @@ async def _held(c: Connection, agent_id: str) -> AgentRecord:
 
 
 def _unknown(agent_id: str) -> NotFound:
-    return NotFound(f"There is no agent {agent_id!r}.")
+    return NotFound(f"There is no agent {agent_id!r}.", kind="agent")

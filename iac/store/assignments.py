@@ -143,14 +143,14 @@ async def live_of(c: Connection, agent_id: str) -> list[AssignmentRecord]:
     return [_from_row(row) for row in rows]
 
 
-async def tasks_of(c: Connection, agent_ids: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
-    """The tasks that these agents run now."""
+async def tasks_of(c: Connection, agent_ids: Sequence[str]) -> Mapping[str, Mapping[int, Phase]]:
+    """What these agents run now: by agent and task, whether it is planned or applied."""
     rows = await c.all(
-        """SELECT t.agent_id, t.id FROM task t WHERE t.agent_id = ANY(:agent_ids)
+        """SELECT t.agent_id, t.id, t.phase FROM task t WHERE t.agent_id = ANY(:agent_ids)
            AND t.status IN ('assigned', 'running', 'cancelling') ORDER BY t.id""",
         agent_ids=list(agent_ids),
     )
-    found = defaultdict[str, tuple[int, ...]](tuple)
+    found = defaultdict[str, dict[int, Phase]](dict)
     for row in rows:
-        found[row["agent_id"]] += (row["id"],)
+        found[row["agent_id"]][row["id"]] = row["phase"]
     return found

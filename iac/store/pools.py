@@ -337,7 +337,7 @@ async def _held_token(c: Connection, pool: str, token_id: str) -> PoolToken:
         pool_id=(await get(c, pool)).id,
     )
     if row is None:
-        raise NotFound(f"The pool has no token {token_id!r}.")
+        raise NotFound(f"The pool has no token {token_id!r}.", kind="pool_token")
     return PoolToken(**row)
 
 
@@ -346,7 +346,7 @@ def bad_cursor() -> Invalid:
 
 
 def _unknown(pool: str) -> NotFound:
-    return NotFound(f"There is no pool {pool!r}.")
+    return NotFound(f"There is no pool {pool!r}.", kind="pool")
 
 
 def _name_in_use(name: str) -> Conflict:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from iac.domain.lifecycle import Lose
+from iac.domain.pool_waits import PoolOutlook
 from iac.domain.standings import Standing
 from iac.store import tasks
 from iac.store.database import Connection, Row
@@ -102,6 +103,30 @@ async def seats(c: Connection, agent_ids: Sequence[str], workspaces: Sequence[st
     )
     served = await _served(c, {row["pool_id"] for row in rows}, workspaces)
     return [Seat(**row, workspaces=frozenset(served[row["pool_id"]])) for row in rows]
+
+
+async def outlooks(c: Connection, pools: Sequence[str], workspaces: Sequence[str]) -> dict[str, PoolOutlook]:
+    """By id: what the pools have to offer to the tasks of these workspaces."""
+    rows = await c.all(
+        """SELECT p.id, p.name, count(a.id) AS agents, count(a.id) FILTER (WHERE NOT a.approved) AS unapproved,
+                  ARRAY(SELECT w.id FROM workspace w WHERE w.pool_id = p.id AND w.id = ANY(:workspaces)) AS used_by,
+                  ARRAY(SELECT k.workspace_id FROM pool_workspace k
+                        WHERE k.pool_id = p.id AND k.workspace_id = ANY(:workspaces)) AS allows
+           FROM agent_pool p LEFT JOIN agent a ON a.pool_id = p.id AND a.retired_at IS NULL
+           WHERE p.id = ANY(:pools) GROUP BY p.id""",
+        pools=list(pools),
+        workspaces=list(workspaces),
+    )
+    return {
+        row["id"]: PoolOutlook(
+            name=row["name"],
+            allows=frozenset(row["allows"]),
+            used_by=frozenset(row["used_by"]),
+            agents=row["agents"],
+            unapproved=row["unapproved"],
+        )
+        for row in rows
+    }
 
 
 async def _served(c: Connection, pools: Collection[str], workspaces: Sequence[str]) -> dict[str, set[str]]:

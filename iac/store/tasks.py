@@ -87,7 +87,8 @@ async def assign(c: Connection, task_id: int, *, agent_id: str, assignment_id: s
     moved = await move(c, task_id, Assign(agent_id=agent_id, assignment_id=assignment_id, fence=fence))
     await keep_lock(c, moved.task)
     await c.run(
-        """WITH closed AS (UPDATE log_stream SET state = 'incomplete' WHERE task_id = :id AND state = 'open')
+        """WITH closed AS (UPDATE log_stream SET state = 'incomplete', closed_at = now()
+                           WHERE task_id = :id AND state = 'open')
            INSERT INTO log_stream (task_id, fence, phase) VALUES (:id, :fence, :phase)""",
         id=task_id,
         fence=fence,

@@ -17,7 +17,8 @@ from iac.store.identity import new_id
 COLUMNS = """
     w.id, w.name, w.description, w.execution_mode, w.engine, w.terraform_version, w.working_directory, w.auto_apply,
     w.provider_config, w.tags, w.lock_kind, w.lock_owner, w.lock_token, w.lock_reason, w.locked_at, w.state_fence,
-    w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at, w.pool_id
+    w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at, w.pool_id,
+    (SELECT p.name FROM agent_pool p WHERE p.id = w.pool_id) AS pool_name
 """
 _CHANGEABLE = frozenset(
     {
@@ -257,20 +258,19 @@ async def _with_pool(c: Connection, before: Workspace | None, chosen: dict[str, 
     """
     if not chosen.keys() & {"execution_mode", "pool_id"}:
         return chosen
-    pool_id = chosen.get("pool_id", None if before is None else before.pool_id)
-    if pool_id is not None:
+    key, pool = chosen.get("pool_id", None if before is None else before.pool_id), None
+    if key is not None:
         # Against the pool's deletion in this moment.
-        found = await c.value("SELECT id FROM agent_pool WHERE id = :key OR name = :key FOR KEY SHARE", key=pool_id)
-        if found is None:
-            raise Invalid(f"There is no pool {pool_id!r}.", path="$.pool_id")
-        pool_id = found
+        pool = await c.first("SELECT id, name FROM agent_pool WHERE id = :key OR name = :key FOR KEY SHARE", key=key)
+        if pool is None:
+            raise Invalid(f"There is no pool {key!r}.", path="$.pool_id", kind="pool")
     if chosen.get("execution_mode", None if before is None else before.execution_mode) == "agent":
-        await _require_allowed(c, before, pool_id)
-    return {**chosen, "pool_id": pool_id} if "pool_id" in chosen else chosen
+        await _require_allowed(c, before, pool)
+    return {**chosen, "pool_id": pool and pool["id"]} if "pool_id" in chosen else chosen
 
 
-async def _require_allowed(c: Connection, workspace: Workspace | None, pool_id: object) -> None:
-    if pool_id is None:
+async def _require_allowed(c: Connection, workspace: Workspace | None, pool: Row | None) -> None:
+    if pool is None:
         raise Conflict(
             "The execution mode `agent` needs a pool: give its `pool_id`, and have an admin allow the workspace in it "
             "(PUT /api/v1/agent-pools/{pool}/workspaces/{workspace}).",
@@ -278,17 +278,17 @@ async def _require_allowed(c: Connection, workspace: Workspace | None, pool_id: 
         )
     allowed = workspace is not None and await c.value(
         "SELECT true FROM pool_workspace WHERE pool_id = :pool_id AND workspace_id = :id",
-        pool_id=pool_id,
+        pool_id=pool["id"],
         id=workspace.id,
     )
     if allowed:
         return
     first = "Create it with execution_mode `local`, then have" if workspace is None else "Have"
     raise Conflict(
-        f"Pool {pool_id} does not allow this workspace. {first} an admin allow it "
-        f"(PUT /api/v1/agent-pools/{pool_id}/workspaces/{{workspace}}), and change the mode after that.",
+        f"Pool {pool['name']} does not allow this workspace. {first} an admin allow it "
+        f"(PUT /api/v1/agent-pools/{pool['id']}/workspaces/{{workspace}}), and change the mode after that.",
         code="pool_not_allowed",
-        pool_id=pool_id,
+        pool_id=pool["id"],
     )
 
 
@@ -298,7 +298,7 @@ def escaped(text: str) -> str:
 
 
 def _unknown(workspace: str) -> NotFound:
-    return NotFound(f"There is no workspace {workspace!r}.")
+    return NotFound(f"There is no workspace {workspace!r}.", kind="workspace")
 
 
 def _name_in_use(name: str) -> Conflict:

@@ -61,7 +61,15 @@ def _identity(api: Api, platform: Platform) -> None:
             within(registers, token.id, "registrations")
             within(registers, f"ip {peer()}", "registrations")
         check_version(call.body.protocol_versions)
-        made = await platform.write(agents.register, call.body, token, peer())
+        times = platform.fleet.times
+        made = await platform.write(
+            agents.register,
+            call.body,
+            token,
+            peer(),
+            session_s=times.session,
+            overlap_s=times.session_overlap,
+        )
         status = 200 if made.instance_secret is None else 201
         return Response(msgspec.json.encode(made), status=status, content_type=JSON, headers=NO_STORE)
 
@@ -78,7 +86,14 @@ def _identity(api: Api, platform: Platform) -> None:
                 raise good_for_nothing()
         else:
             own(call.caller, agent_id)
-        session = await platform.write(agents.new_session, agent_id, call.body.boot_id)
+        times = platform.fleet.times
+        session = await platform.write(
+            agents.new_session,
+            agent_id,
+            call.body.boot_id,
+            session_s=times.session,
+            overlap_s=times.session_overlap,
+        )
         return Response(msgspec.json.encode(session), content_type=JSON, headers=NO_STORE)
 
 

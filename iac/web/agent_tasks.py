@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import trio
-from msgspec.structs import replace
 from quart import Response, request
 
 from iac.domain import log_chunks
@@ -33,6 +32,7 @@ from iac.domain.agent_bodies import (
     StateBody,
     StatusAnswer,
     StatusBody,
+    Stored,
 )
 from iac.domain.messages import LogTimes
 from iac.domain.rates import Rates
@@ -42,7 +42,6 @@ from iac.errors import BadRequest, Fenced, Forbidden, IacError, Invalid, Unavail
 from iac.store import assignments, logs, pools, standings, tasks
 from iac.store.database import Connection
 from iac.web.agent_auth import CHUNKS, NOTES, RESULTS, STATES, peer, within
-from iac.web.agent_results import settle_log
 from iac.web.errors import answer_for
 from iac.web.platform import Platform
 from iac.web.routing import JSON, MIB, Api, Call, Method, NoQuery
@@ -192,13 +191,16 @@ def data_body(data: TaskData) -> DataBody:
 def _log(api: Api, platform: Platform) -> None:
     chunks, inflating = Rates(CHUNKS), trio.CapacityLimiter(INFLATIONS)
 
-    async def unpacked(held: AssignmentRecord, body: LogChunkBody) -> bytes:
-        unpack = partial(
-            log_chunks.unpacked, packed_limit=CHUNK_COMPRESSED, limit=CHUNK_INFLATED, too_large="chunk_too_large"
+    def checked(body: LogChunkBody) -> bytes:
+        data = log_chunks.unpacked(
+            body.data, packed_limit=CHUNK_COMPRESSED, limit=CHUNK_INFLATED, too_large="chunk_too_large"
         )
+        log_chunks.check(data, body.checksum, body.length)
+        return data
+
+    async def unpacked(held: AssignmentRecord, body: LogChunkBody) -> bytes:
         try:
-            data = await trio.to_thread.run_sync(unpack, body.data, limiter=inflating)
-            await trio.to_thread.run_sync(log_chunks.check, data, body.checksum, body.length, limiter=inflating)
+            data: bytes = await trio.to_thread.run_sync(checked, body, limiter=inflating)
         except BadRequest as error:
             error.extras["next_offset"] = await platform.read(logs.stream_length, held.task_id, held.fence)
             raise
@@ -214,7 +216,7 @@ def _log(api: Api, platform: Platform) -> None:
         _in_scope(held)
         within(chunks, held.fence, "log chunks")
         data = await unpacked(held, call.body)
-        after = await platform.accessor.save_task_log(order_of(held), call.body.offset, data)
+        after = await platform.accessor.save_task_log(order_of(held), call.body.offset, data, from_afar=True)
         return LogChunkAnswer(next_offset=after)
 
     @_operation(
@@ -227,7 +229,7 @@ def _log(api: Api, platform: Platform) -> None:
 
 
 def _results(api: Api, platform: Platform) -> None:
-    notes, results, mismatched = Rates(NOTES), Rates(RESULTS), set[int]()
+    notes, results = Rates(NOTES), Rates(RESULTS)
 
     async def note(held: AssignmentRecord, body: StatusBody) -> None:
         within(notes, held.fence, "notes")
@@ -242,17 +244,18 @@ def _results(api: Api, platform: Platform) -> None:
         result = _result(body)
         within(results, held.fence, "results")
         if await platform.read(standings.reported, held.fence) == result.result_id:
-            return  # its answer was lost; the task may have gone on to its next phase meanwhile
+            # Its answer was lost; the task may have gone on to its next phase meanwhile. Or the rest of its log has come.
+            if result.log is not None and result.log.state == "whole":
+                await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
+            return
         _in_scope(held)
         if held.phase == "plan" and (result.status, result.reason) == ("failed", "lease_expired"):
             detail = result.detail or "The agent lost its lease and stopped the plan."
             await platform.write(standings.give_back, held.task_id, held.fence, result.result_id, detail)
             platform.task_changed.ring(held.task_id)
             return
-        if result.log is not None:
-            result = replace(result, log=await settle_log(platform.database, held, result.log, mismatched))
         try:
-            await platform.accessor.update_task(order_of(held), result)
+            await platform.accessor.update_task(order_of(held), result, from_afar=True)
         finally:
             platform.dispatcher.wake()
 
@@ -304,7 +307,7 @@ def _files(api: Api, platform: Platform) -> None:
 
     @_operation(
         api, platform, "POST", "/plan", "Store the plan that will be applied if somebody confirms it", body=PlanBody,
-        status=201, conflicts=("fenced",), limit=PLAN_LIMIT, also=(507,),
+        answer=Stored, status=201, conflicts=("fenced",), limit=PLAN_LIMIT, also=(507,),
     )  # fmt: skip
     async def store_plan(call: Call[PlanBody, NoQuery]) -> Response:
         held, body = call.caller, call.body
@@ -312,4 +315,4 @@ def _files(api: Api, platform: Platform) -> None:
         await trio.to_thread.run_sync(log_chunks.check, body.file, body.sha256)
         plan = SavedPlan(facts=body.facts, file=body.file, json=body.json, lock_hcl=body.lock_hcl)
         await platform.accessor.save_plan(order_of(held), plan, list(body.planned))
-        return Response(b"", status=201, content_type=JSON)
+        return _json(Stored(), 201)

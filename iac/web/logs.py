@@ -10,8 +10,7 @@ import trio
 from quart import Response, request
 
 from iac.domain.records import Task
-from iac.store import logs, tasks
-from iac.store.database import Connection
+from iac.store import tasks
 from iac.store.logs import Part
 from iac.web.platform import Platform
 from iac.web.routing import MIB, Api, Call
@@ -51,10 +50,10 @@ def declare(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", f"{ONE}/logs", "Read log bytes; `X-IAC-Next-Offset` says where to go on", tag=TAG, right="read",
-        query=LogQuery, raw_answer="application/octet-stream",
+        query=LogQuery, raw_answer="application/octet-stream", also=(410,),
     )  # fmt: skip
     async def read_log(call: Call[None, LogQuery]) -> Response:
-        task, part = await platform.read(_task_and_part, call.path["task_id"], call.query.offset, call.query.limit)
+        task, part = await _task_and_part(platform, call.path["task_id"], call.query.offset, call.query.limit)
         headers = {
             **_NO_STORE,
             "X-IAC-Next-Offset": str(part.next_offset),
@@ -66,10 +65,11 @@ def declare(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", f"{ONE}/logs/stream", "Follow the log live: events `log`, `status` and `end`", tag=TAG, right="read",
-        query=StreamQuery, raw_answer="text/event-stream",
+        query=StreamQuery, raw_answer="text/event-stream", also=(410,),
     )  # fmt: skip
     async def stream_log(call: Call[None, StreamQuery]) -> Response:
-        task = await platform.read(tasks.get, call.path["task_id"])
+        # The first read is made here: what it refuses is still an answer of its own.
+        task, _ = await _task_and_part(platform, call.path["task_id"], 0, 1)
         last = request.headers.get("Last-Event-ID", "")
         offset = int(last) if last.isdecimal() and len(last) < 19 else call.query.offset
         if task.agent_id is not None:
@@ -87,7 +87,7 @@ async def follow(platform: Platform, task_id: int, offset: int) -> AsyncIterator
     while True:
         # Listened to before reading: what comes after the read rings.
         grew, changed = platform.log_grew.listen(task_id), platform.task_changed.listen(task_id)
-        task, part = await platform.read(_task_and_part, task_id, offset, PIECE)
+        task, part = await _task_and_part(platform, task_id, offset, PIECE)
         if part.data:
             offset = part.next_offset
             yield _log_event(part)
@@ -105,9 +105,9 @@ async def follow(platform: Platform, task_id: int, offset: int) -> AsyncIterator
             yield b": still here\n\n"
 
 
-async def _task_and_part(c: Connection, task_id: int, offset: int, limit: int) -> tuple[Task, Part]:
+async def _task_and_part(platform: Platform, task_id: int, offset: int, limit: int) -> tuple[Task, Part]:
     # In this order: the end of a log is stored no later than the status that ends the stream.
-    return await tasks.get(c, task_id), await logs.read(c, task_id, offset, limit)
+    return await platform.read(tasks.get, task_id), await platform.log_cache.read(task_id, offset, limit)
 
 
 async def _first_of(*events: trio.Event, within: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -16,7 +16,7 @@ from iac.domain.redaction import MIN_SECRET, Masker
 from iac.domain.work import BundleVariable, PlanFacts
 from iac.errors import Conflict, IllegalTransition
 from iac.executor.terraform import sensitive_values
-from iac.store import creation, tasks
+from iac.store import agents, creation, tasks
 from iac.store import plans as stored_plans
 from iac.store.creation import NewTask, stale
 from iac.store.database import Connection
@@ -31,25 +31,39 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*')
 
 
+class _Beside(msgspec.Struct, frozen=True):
+    """What is shown of tasks besides their rows: plans by task, names of pools and agents by id."""
+
+    plans: Mapping[int, PlanFacts]
+    names: Mapping[str, str]
+
+
 async def shown(platform: Platform, records: Sequence[Task]) -> list[bodies.TaskView]:
     """Tasks with their plans and with why they wait."""
-    facts = await platform.read(stored_plans.summaries, [record.plan_task_id or record.id for record in records])
-    return [
-        views.task(record, facts.get(record.plan_task_id or record.id), platform.dispatcher.wait_of(record))
-        for record in records
-    ]
+    beside = await platform.read(_beside, records)
+    return [_view(platform, record, beside) for record in records]
 
 
 async def show(platform: Platform, task_id: int) -> bodies.TaskView:
     """Raises NotFound."""
-    task, facts = await platform.read(_task_and_plan, task_id)
-    return views.task(task, facts, platform.dispatcher.wait_of(task))
+    task, beside = await platform.read(_task_and_beside, task_id)
+    return _view(platform, task, beside)
 
 
-async def _task_and_plan(c: Connection, task_id: int) -> tuple[Task, PlanFacts | None]:
+def _view(platform: Platform, task: Task, beside: _Beside) -> bodies.TaskView:
+    plan = beside.plans.get(task.plan_task_id or task.id)
+    return views.task(task, plan, platform.dispatcher.wait_of(task), beside.names)
+
+
+async def _task_and_beside(c: Connection, task_id: int) -> tuple[Task, _Beside]:
     task = await tasks.get(c, task_id)
-    planned = task.plan_task_id or task.id
-    return task, (await stored_plans.summaries(c, [planned])).get(planned)
+    return task, await _beside(c, [task])
+
+
+async def _beside(c: Connection, records: Sequence[Task]) -> _Beside:
+    facts = await stored_plans.summaries(c, [record.plan_task_id or record.id for record in records])
+    ids = {each for record in records for each in (record.pool_id, record.agent_id) if each not in (None, LOCAL)}
+    return _Beside(facts, await agents.names_of(c, sorted(ids)) if ids else {})
 
 
 async def create(platform: Platform, workspace: str, asked: NewTask, *, by: str) -> bodies.TaskView:

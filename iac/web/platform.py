@@ -14,6 +14,7 @@ from iac.actors.fleet import Fleet
 from iac.actors.local_runner import LocalRunner
 from iac.executor.accessor_local import LocalDataAccessor
 from iac.store.database import Connection, Database
+from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
 
 P = ParamSpec("P")
@@ -30,6 +31,7 @@ class Platform:
     local: LocalRunner
     fleet: Fleet
     accessor: LocalDataAccessor
+    log_cache: LogCache
     task_changed: Bell
     log_grew: Bell
     draining: trio.Event

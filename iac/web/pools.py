@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from iac.domain import bodies, pool_bodies
 from iac.domain.ids import is_name
-from iac.domain.records import AgentRecord, RevokeMode
+from iac.domain.records import AgentRecord, Phase, RevokeMode
 from iac.errors import Invalid, NotFound
 from iac.store import agents, assignments, pools
 from iac.store.database import Connection
@@ -21,7 +21,7 @@ from iac.web.routing import Api, Call, NoQuery
 POOLS = "/api/v1/agent-pools"
 AGENTS = "/api/v1/agents"
 TAG = "Agents"
-Found = tuple[AgentRecord, tuple[int, ...]]
+Found = tuple[AgentRecord, Mapping[int, Phase]]
 """An agent and the tasks that it runs."""
 
 
@@ -33,9 +33,10 @@ class PageQuery(msgspec.Struct, frozen=True):
 
 
 class AgentQuery(PageQuery, frozen=True):
-    """`pool` is an id or a name; `cursor` from the page before."""
+    """`pool` is an id or a name, `name` the whole name of an agent; `cursor` from the page before."""
 
     pool: str | None = None
+    name: str | None = None
 
 
 class RevokeQuery(msgspec.Struct, frozen=True):
@@ -176,8 +177,8 @@ def _workspaces(api: Api, platform: Platform) -> None:
 
 
 def _lists_of_agents(api: Api, platform: Platform) -> None:
-    async def page(pool: str | None, q: PageQuery) -> pool_bodies.AgentPage:
-        found = await platform.read(_page, pool, limit=q.limit + 1, after=q.cursor)
+    async def page(pool: str | None, q: PageQuery, name: str | None = None) -> pool_bodies.AgentPage:
+        found = await platform.read(_page, pool, limit=q.limit + 1, after=q.cursor, name=name)
         return pool_bodies.AgentPage(
             items=[views.agent(*each) for each in found[: q.limit]],
             next_cursor=found[q.limit - 1][0].id if len(found) > q.limit else None,
@@ -195,9 +196,9 @@ def _lists_of_agents(api: Api, platform: Platform) -> None:
     )
     async def list_agents(call: Call[None, AgentQuery]) -> pool_bodies.AgentPage:
         try:
-            return await page(call.query.pool, call.query)
+            return await page(call.query.pool, call.query, call.query.name)
         except NotFound as unknown:
-            raise Invalid(unknown.message, path="$.pool") from None
+            raise Invalid(unknown.message, path="$.pool", kind="pool") from None
 
 
 def _agents(api: Api, platform: Platform) -> None:
@@ -233,13 +234,13 @@ async def agent_with_tasks(c: Connection, agent_id: str) -> Found:
 
 async def _with_tasks(c: Connection, records: Sequence[AgentRecord]) -> list[Found]:
     running = await assignments.tasks_of(c, [record.id for record in records])
-    return [(record, running.get(record.id, ())) for record in records]
+    return [(record, running.get(record.id, {})) for record in records]
 
 
-async def _page(c: Connection, pool: str | None, *, limit: int, after: str | None) -> list[Found]:
+async def _page(c: Connection, pool: str | None, *, limit: int, after: str | None, name: str | None) -> list[Found]:
     if pool is None:
-        return await _with_tasks(c, await agents.page_all(c, limit=limit, after=after))
-    return await _with_tasks(c, await agents.page_of_pool(c, pool, limit=limit, after=after))
+        return await _with_tasks(c, await agents.page_all(c, limit=limit, after=after, name=name))
+    return await _with_tasks(c, await agents.page_of_pool(c, pool, limit=limit, after=after, name=name))
 
 
 async def _set_draining(c: Connection, agent_id: str, draining: bool, *, by: str, reason: str) -> Found:

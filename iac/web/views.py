@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from iac.domain.records import (
     Allowance,
     AuditEntry,
     Configuration,
+    Phase,
     Pool,
     PoolDemand,
     PoolToken,
@@ -60,7 +61,8 @@ def audit_entry(record: AuditEntry) -> access_bodies.AuditView:
     return access_bodies.AuditView(**_same(record, access_bodies.AuditView))
 
 
-def task(record: Task, plan: PlanFacts | None, wait: Wait | None) -> bodies.TaskView:
+def task(record: Task, plan: PlanFacts | None, wait: Wait | None, names: Mapping[str, str]) -> bodies.TaskView:
+    """`names` are those of the pool and the agent, by id."""
     shown_plan = None
     if plan is not None:
         shown_plan = bodies.PlanView(
@@ -74,7 +76,9 @@ def task(record: Task, plan: PlanFacts | None, wait: Wait | None) -> bodies.Task
         plan=shown_plan,
         wait=None if wait is None else bodies.WaitView(**msgspec.structs.asdict(wait)),
         cancel=_cancel(record),
-        **_same(record, bodies.TaskView, without={"plan", "wait", "cancel"}),
+        pool_name=names.get(record.pool_id or ""),
+        agent_name=names.get(record.agent_id or ""),
+        **_same(record, bodies.TaskView, without={"plan", "wait", "cancel", "pool_name", "agent_name"}),
     )
 
 
@@ -94,11 +98,13 @@ def demand(record: PoolDemand) -> pool_bodies.DemandView:
     return pool_bodies.DemandView(**_same(record, pool_bodies.DemandView))
 
 
-def agent(record: AgentRecord, current_tasks: tuple[int, ...]) -> pool_bodies.AgentView:
+def agent(record: AgentRecord, running: Mapping[int, Phase]) -> pool_bodies.AgentView:
+    """`running`: what it has to do, by task."""
     return pool_bodies.AgentView(
         status=_status(record),
-        current_tasks=current_tasks,
-        **_same(record, pool_bodies.AgentView, without={"status", "current_tasks"}),
+        current_tasks=tuple(running),
+        current_applies=tuple(task for task, phase in running.items() if phase == "apply"),
+        **_same(record, pool_bodies.AgentView, without={"status", "current_tasks", "current_applies"}),
     )
 
 

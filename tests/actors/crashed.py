@@ -11,15 +11,16 @@ import trio
 
 from iac.actors.recovery import Salvage, left_behind
 from iac.actors.running import Running
+from iac.domain.log_transform import Transform
 from iac.domain.work import RunTask
 from iac.executor import workdir
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.leftovers import start_time_of
-from iac.executor.log_spool import Transform
 from iac.executor.process import Ladder, write_pid_file
 from iac.executor.run import ExecutorPolicy
 from iac.executor.workdir import Workdir
 from iac.store.database import Database
+from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
 from tests.contract.platforms import LOG_LIMIT, SECRET, StorePlatform
 from tests.contract.test_accessor_contract import planned
@@ -41,8 +42,9 @@ class Crashed:
     async def prepare(cls, database: Database, tasks: Path) -> Crashed:
         keyring, running = Keyring("a-key-for-the-tests"), Running()
         heard = Changes(task=lambda _: None, log=lambda _: None)
-        accessor = LocalDataAccessor(database, keyring, heard, log_max_bytes=LOG_LIMIT)
-        platform = StorePlatform(database, keyring, accessor)
+        log_cache = LogCache(database, tasks.parent / "logs")
+        accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
+        platform = StorePlatform(database, keyring, accessor, log_cache)
         await platform.prepare()
         return cls(platform, tasks, running, Salvage(database, accessor, running, POLICY))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.store import creation, tasks, workspaces
 from iac.store.creation import NewTask
 from iac.store.database import Database
+from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
 from tests.contract.platforms import StorePlatform
 from tests.contract.test_accessor_contract import planned
@@ -59,10 +61,11 @@ class Office:
 
 
 @pytest.fixture
-async def office(database: Database) -> Office:
+async def office(database: Database, tmp_path: Path) -> Office:
     keyring = Keyring("a-key-for-the-tests")
     heard = Changes(task=lambda _: None, log=lambda _: None)
-    platform = StorePlatform(database, keyring, LocalDataAccessor(database, keyring, heard))
+    log_cache = LogCache(database, tmp_path / "logs")
+    platform = StorePlatform(database, keyring, LocalDataAccessor(database, keyring, heard, log_cache), log_cache)
     await platform.prepare()
     return Office(platform)
 

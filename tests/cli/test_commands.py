@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import trio
 
+from iac.cli.program import program
 from tests.cli.running import CommandLine, on_terminal
 from tests.harness.server import TOKEN, RunningServer, running_server
 
@@ -197,6 +200,20 @@ async def test_wrong_usage_is_2_unless_2_means_changes(iac: CommandLine) -> None
     assert "--auto-approve" in (await iac(*asks, expect=2)).err
     await iac(*asks, "--plan", "1", "--target", "a.b", expect=2)
     await iac("run", "plan", "--refresh-only", "--replace", "a.b", "-w", "w", expect=2)
+
+
+def every_command(command: click.Command, path: str = "iac") -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from every_command(each, f"{path} {name}")
+
+
+def test_no_parameter_of_a_command_has_the_name_of_another_one() -> None:
+    for path, command in every_command(program):
+        names = [parameter.name for parameter in command.params]
+        assert len(set(names)) == len(names), (path, names)
+        assert command.help, path
 
 
 async def test_version_help_and_completion_need_no_server(iac: CommandLine) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from iac.actors.dispatcher import order_of
@@ -18,6 +20,7 @@ from iac.store import configurations, creation, logs, plans, statefiles, tasks, 
 from iac.store.creation import NewTask
 from iac.store.database import Database, open_database
 from iac.store.identity import new_id
+from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
 from tests.fakes.memory_accessor import MemoryAccessor
 
@@ -107,6 +110,7 @@ class StorePlatform:
     database: Database
     keyring: Keyring
     accessor: DataAccessor
+    log_cache: LogCache
     workspace: str = ""
 
     async def prepare(self) -> None:
@@ -180,7 +184,7 @@ class StorePlatform:
         streams = await self.database.tx(logs.streams, order.task_id)
         before = sum(stream.length for stream in streams if stream.fence < order.fence)
         own = next(stream for stream in streams if stream.fence == order.fence)
-        part = await self.database.tx(logs.read, order.task_id, before, max(own.length, 1))
+        part = await self.log_cache.read(order.task_id, before, max(own.length, 1))
         return part.data[: own.length], own.state
 
     async def states(self) -> list[tuple[str, int, bytes]]:
@@ -207,7 +211,9 @@ async def local(database_url: str) -> AsyncIterator[PlatformUnderTest]:
     async with open_database(database_url) as database:
         keyring = Keyring("a-key-for-the-contract-tests")
         heard = Changes(task=lambda _: None, log=lambda _: None)
-        accessor = LocalDataAccessor(database, keyring, heard, log_max_bytes=LOG_LIMIT)
-        platform = StorePlatform(database, keyring, accessor)
-        await platform.prepare()
-        yield platform
+        with TemporaryDirectory(prefix="iac-logs-") as directory:
+            log_cache = LogCache(database, Path(directory))
+            accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
+            platform = StorePlatform(database, keyring, accessor, log_cache)
+            await platform.prepare()
+            yield platform

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import trio
 
@@ -24,6 +26,7 @@ from iac.executor.remote_client import open_client
 from iac.store import agents, assignments, pools, tasks, workspaces
 from iac.store.database import Connection, Database, open_database
 from iac.store.identity import new_id
+from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
 from iac.web.app import create_app
 from iac.web.platform import Platform
@@ -62,14 +65,15 @@ async def _hand_out(c: Connection, task_id: int, agent: str) -> tuple[Task, str]
 
 
 @asynccontextmanager
-async def _served(database: Database, keyring: Keyring) -> AsyncIterator[str]:
+async def _served(database: Database, keyring: Keyring, log_cache: LogCache) -> AsyncIterator[str]:
     """The URL of the platform's web application; nothing but the test hands out tasks."""
     changed, grew = Bell(), Bell()
     local, fleet = LocalRunner(plan_limit=1), Fleet(database, Times(), changed=changed.ring, wake=lambda: None)
     dispatcher = Dispatcher(database, local, changed.ring, fleet=fleet)
-    accessor = LocalDataAccessor(database, keyring, Changes(changed.ring, grew.ring), log_max_bytes=LOG_LIMIT)
+    heard = Changes(changed.ring, grew.ring)
+    accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
     draining = trio.Event()
-    platform = Platform(database, keyring, dispatcher, local, fleet, accessor, changed, grew, draining)
+    platform = Platform(database, keyring, dispatcher, local, fleet, accessor, log_cache, changed, grew, draining)
     app = create_app(platform)
     async with trio.open_nursery() as nursery:
         serve = partial(serve_http, app, bind="127.0.0.1:0", draining=draining, graceful=1.0)
@@ -84,10 +88,12 @@ async def _served(database: Database, keyring: Keyring) -> AsyncIterator[str]:
 async def remote(database_url: str) -> AsyncIterator[PlatformUnderTest]:
     keyring = Keyring("a-key-for-the-contract-tests")
     tls = ssl.create_default_context()
-    async with open_database(database_url) as database, _served(database, keyring) as url:
-        async with open_client(url, tls=tls, proxy=None) as client:
-            tokens: dict[int, str] = {}
-            accessor = RemoteDataAccessor(client, lambda order: tokens.get(order.fence), boot_id="boot")
-            platform = RemotePlatform(database, keyring, accessor, task_tokens=tokens)
-            await platform.prepare()
-            yield platform
+    tokens: dict[int, str] = {}
+    with TemporaryDirectory(prefix="iac-logs-") as directory:
+        async with open_database(database_url) as database:
+            log_cache = LogCache(database, Path(directory))
+            async with _served(database, keyring, log_cache) as url, open_client(url, tls=tls, proxy=None) as client:
+                accessor = RemoteDataAccessor(client, lambda order: tokens.get(order.fence), boot_id="boot")
+                platform = RemotePlatform(database, keyring, accessor, log_cache, task_tokens=tokens)
+                await platform.prepare()
+                yield platform

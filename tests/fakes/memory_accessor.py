@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,6 +28,7 @@ from iac.domain.logs import (
     Verdict,
     accept,
     compared,
+    ending,
     first_difference,
 )
 from iac.domain.logs import Conflict as Differs
@@ -192,6 +194,9 @@ class MemoryAccessor:
     async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
         return await self._call("save_task_log", self._append, order, offset, data)
 
+    async def ready_task_log(self, order: RunTask, offset: int, data: bytes) -> Callable[[], Awaitable[int]]:
+        return partial(self.save_task_log, order, offset, data)
+
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._call("note_stage", self._note, order, self.stages, [stage])
 
@@ -306,8 +311,8 @@ class MemoryAccessor:
             raise Fenced("This assignment was taken away.")
         self.results.append(result)
         stream = self.streams[order.task_id, order.fence]
-        if result.log is not None and stream.state == "open":
-            stream.state = "complete" if result.log.length == len(stream.data) else "incomplete"
+        if result.log is not None and result.log.state == "whole" and stream.state == "open":
+            stream.state = ending(len(stream.data), _sha256(bytes(stream.data)), result.log).state
 
 
 def _count_down(faults: dict[str, int], name: str) -> None:

@@ -194,7 +194,9 @@ async def test_what_an_agent_has_to_do_follows_from_the_tasks(database: Database
     await given.ended(database, over, "failed")
     live = await database.tx(assignments.live_of, agent_id)
     assert [(each.task_id, each.task_status) for each in live] == [(running.id, "running"), (waiting.id, "assigned")]
-    assert await database.tx(assignments.tasks_of, [agent_id, "other"]) == {agent_id: (running.id, waiting.id)}
+    assert await database.tx(assignments.tasks_of, [agent_id, "other"]) == {
+        agent_id: {running.id: "plan", waiting.id: "plan"}
+    }
     assert await database.tx(assignments.live_of, "other") == []
 
 

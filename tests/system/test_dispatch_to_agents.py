@@ -43,7 +43,7 @@ async def test_a_task_waits_for_an_agent_and_says_so(tmp_path: Path, database_ur
     async with running_server(tmp_path / "data", database_url) as server:
         agent = await an_agent(server)
         task = await server.task("w", "plan")
-        await waits(server, task, "no_runner")
+        await waits(server, task, "no_agent_online")
         async with agent.connected() as link:
             await link.hello()
             await link.get(RunTaskOrder, task_id=task)
@@ -57,12 +57,22 @@ async def test_an_agent_serves_only_the_workspaces_of_its_pool(tmp_path: Path, d
         async with agent.connected() as link:
             await link.hello()
             foreign = await server.task("foreign", "plan")
-            await waits(server, foreign, "no_runner")
+            await waits(server, foreign, "no_agent_online")
             await server.call("DELETE", "/api/v1/agent-pools/pool/workspaces/w")
             ours = await server.task("w", "plan")
-            await waits(server, ours, "no_runner")
+            await waits(server, ours, "pool_not_allowed")
             await server.call("PUT", "/api/v1/agent-pools/pool/workspaces/w")
             await link.get(RunTaskOrder, task_id=ours)
+
+
+async def test_a_task_whose_agents_wait_for_approval_says_so(tmp_path: Path, database_url: str) -> None:
+    async with running_server(tmp_path / "data", database_url) as server:
+        token = await a_pool(server, require_approval=True)
+        await a_workspace(server)
+        task = await server.task("w", "plan")
+        await waits(server, task, "no_agent_online")
+        await ScriptedAgent(server.client, token, name="new").register()
+        await waits(server, task, "agents_not_approved")
 
 
 async def test_tasks_are_spread_over_agents_up_to_their_limits(tmp_path: Path, database_url: str) -> None:

@@ -26,8 +26,8 @@ from tests.system.scenes import (
 REFUSALS = {
     "state": ("BEFORE INSERT ON state_version", "true", "55P03"),
     "state, disk full": ("BEFORE INSERT ON state_version", "true", "53100"),
-    "log": ("BEFORE INSERT ON log_chunk", "true", "55P03"),
-    "log, disk full": ("BEFORE INSERT ON log_chunk", "true", "53100"),
+    "log": ("BEFORE UPDATE ON log_stream", "NEW.length > OLD.length", "55P03"),
+    "log, disk full": ("BEFORE UPDATE ON log_stream", "NEW.length > OLD.length", "53100"),
     "result": ("BEFORE UPDATE ON task", "NEW.status = 'succeeded'", "55P03"),
     "result, out of memory": ("BEFORE UPDATE ON task", "NEW.status = 'succeeded'", "53200"),
 }

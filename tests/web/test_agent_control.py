@@ -54,21 +54,25 @@ async def refused(agent: ScriptedAgent, **facts: str) -> tuple[int, dict[str, ob
 # Who gets in
 
 
-async def test_a_handshake_without_a_good_session_gets_a_real_401(tmp_path: Path, database_url: str) -> None:
+async def test_open_control_channel_401_for_a_handshake_without_a_good_session(
+    tmp_path: Path, database_url: str
+) -> None:
     async with served(tmp_path, database_url) as server:
         agent = await an_agent(server)
         for token in ("x", agent.pool_token, "iacs_" + "0" * 49):
             assert (await refused(agent, session=token))[0] == 401
 
 
-async def test_a_session_opens_the_channel_of_its_own_agent_only(tmp_path: Path, database_url: str) -> None:
+async def test_open_control_channel_403_for_the_session_of_another_agent(tmp_path: Path, database_url: str) -> None:
     async with served(tmp_path, database_url) as server:
         agent = await an_agent(server)
         status, error = await refused(agent, **{"X-IAC-Agent-Id": "agent-0000000000000000"})
         assert (status, error["code"]) == (403, "wrong_scope")
 
 
-async def test_whoever_does_not_speak_the_protocol_is_told_426(tmp_path: Path, database_url: str) -> None:
+async def test_open_control_channel_426_for_whoever_does_not_speak_the_protocol(
+    tmp_path: Path, database_url: str
+) -> None:
     async with served(tmp_path, database_url) as server:
         agent = await an_agent(server)
         plain = await agent.call("GET", "/agents/control", agent.session, expect=426)
@@ -81,7 +85,7 @@ async def test_whoever_does_not_speak_the_protocol_is_told_426(tmp_path: Path, d
         assert rejection.status_code == 426
 
 
-async def test_too_many_handshakes_are_told_429(tmp_path: Path, database_url: str) -> None:
+async def test_open_control_channel_429_for_too_many_handshakes(tmp_path: Path, database_url: str) -> None:
     async with served(tmp_path, database_url) as server:
         agent = await an_agent(server)
         for _ in range(10):
@@ -91,7 +95,9 @@ async def test_too_many_handshakes_are_told_429(tmp_path: Path, database_url: st
         assert (status, error["code"], error["retryable"]) == (429, "rate_limited", True)
 
 
-async def test_a_hello_is_answered_with_a_welcome(tmp_path: Path, database_url: str) -> None:
+async def test_open_control_channel_101_and_a_hello_is_answered_with_a_welcome(
+    tmp_path: Path, database_url: str
+) -> None:
     async with served(tmp_path, database_url, Times()) as server:
         agent = await an_agent(server)
         async with agent.connected() as link:
@@ -209,7 +215,7 @@ async def test_the_newest_connection_of_a_process_wins(tmp_path: Path, database_
             await new.beat()
 
 
-async def test_a_second_process_with_the_same_identity_is_refused_while_the_first_lives(
+async def test_open_control_channel_409_session_conflict_while_the_first_process_lives(
     tmp_path: Path, database_url: str
 ) -> None:
     async with served(tmp_path, database_url, Times(hello_within=0.3, heartbeat=0.4)) as server:

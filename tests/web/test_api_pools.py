@@ -320,6 +320,16 @@ def test_list_agents_200_in_pages(api: Served) -> None:
     assert len(set(everywhere)) == len(everywhere)
 
 
+def test_list_agents_200_of_one_name(api: Served) -> None:
+    pool, other = a_pool(api), a_pool(api)
+    name = fresh("host")
+    made = sorted([an_agent(api, pool, name), an_agent(api, other, name)])
+    an_agent(api, pool, f"{name}2")
+    assert [item["id"] for item in api.viewer.get("/agents", params={"name": name})["items"]] == made
+    assert len(api.viewer.get("/agents", params={"name": name, "pool": pool})["items"]) == 1
+    assert api.viewer.get("/agents", params={"name": name.upper()})["items"] == []
+
+
 def test_list_agents_422_for_a_pool_that_there_is_not(api: Served) -> None:
     assert api.viewer.get("/agents", 422, params={"pool": "nowhere"})["path"] == "$.pool"
 
@@ -332,8 +342,24 @@ def test_list_pool_agents_200_with_what_they_run(api: Served) -> None:
     task = api.operator.task(workspace, "plan")
     api.sql("UPDATE task SET status = 'assigned', agent_id = $1 WHERE id = $2", agent, task)
     items = api.viewer.get(f"/agent-pools/{pool}/agents")["items"]
-    assert [(item["id"], item["current_tasks"]) for item in items] == [(agent, [task])]
-    api.sql("UPDATE task SET status = 'queued', agent_id = NULL WHERE id = $1", task)
+    assert [(item["id"], item["current_tasks"], item["current_applies"]) for item in items] == [(agent, [task], [])]
+    api.sql("UPDATE task SET phase = 'apply' WHERE id = $1", task)
+    assert api.viewer.get(f"/agents/{agent}")["current_applies"] == [task]
+    api.sql("UPDATE task SET status = 'queued', phase = 'plan', agent_id = NULL WHERE id = $1", task)
+    api.operator.post(f"/tasks/{task}/cancel", json={})
+
+
+def test_a_task_names_its_pool_and_its_agent(api: Served) -> None:
+    pool = a_pool(api)
+    agent, workspace = an_agent(api, pool, "web-7"), a_served_workspace(api, pool)
+    task = api.operator.task(workspace, "plan")
+    assert api.viewer.get(f"/workspaces/{workspace}")["pool_name"] == pool
+    api.sql("UPDATE task SET agent_id = $1 WHERE id = $2", agent, task)
+    shown = api.viewer.get(f"/tasks/{task}")
+    assert (shown["pool_name"], shown["agent_name"]) == (pool, "web-7")
+    listed = api.viewer.get(f"/workspaces/{workspace}/tasks")["items"][0]
+    assert (listed["pool_name"], listed["agent_name"]) == (pool, "web-7")
+    api.sql("UPDATE task SET agent_id = NULL WHERE id = $1", task)
     api.operator.post(f"/tasks/{task}/cancel", json={})
 
 

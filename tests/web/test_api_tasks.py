@@ -222,7 +222,7 @@ def test_list_workspace_tasks_422_for_another_workspace_as_a_filter(api: Served)
 
 
 def test_a_task_that_no_runner_can_take_says_so(api: Served) -> None:
-    wait = api.operator.waiting(api.operator.task(idle(api), "plan"), "no_runner")["wait"]
+    wait = api.operator.waiting(api.operator.task(idle(api), "plan"), "no_agent_online")["wait"]
     assert "agent" in wait["message"]
     assert wait["position"] >= 1
 
