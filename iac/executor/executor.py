@@ -22,6 +22,7 @@ from iac.executor.binaries import Binaries
 from iac.executor.log_carrier import Carrier, open_log
 from iac.executor.log_spool import LogSpool
 from iac.executor.run import FAILURES, ExecutorPolicy, Hooks, Run, StepFailed, failure_of, refused_by_host
+from iac.executor.shimming import open_shim
 from iac.telemetry import bound
 
 log = logging.getLogger(__name__)
@@ -130,17 +131,21 @@ class TerraformExecutor:
             if opened is not None and opened[0].complete:
                 run.log = opened[1].digest
 
+    async def _steps(self, run: Run) -> None:
+        run.begin("fetching")
+        await steps.prepare(run, self._binaries, self._cli_config)
+        await steps.init(run)
+        if run.order.action == "plan":
+            await steps.plan(run, self._accessor)
+        else:
+            await steps.restore_plan(run)
+            await steps.apply(run, self._accessor)
+
     async def _phase(self, run: Run) -> None:
         """The steps in their order. An ordinary failure is a fact of the run, told in its log; a bug is one as well."""
         try:
-            run.begin("fetching")
-            await steps.prepare(run, self._binaries, self._cli_config)
-            await steps.init(run)
-            if run.order.action == "plan":
-                await steps.plan(run, self._accessor)
-            else:
-                await steps.restore_plan(run)
-                await steps.apply(run, self._accessor)
+            async with open_shim(run.workdir.root) as run.shim:
+                await self._steps(run)
         except StepFailed as error:
             run.failure = error
         except IacError as error:

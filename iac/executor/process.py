@@ -1,37 +1,36 @@
 """Starting one Terraform process and seeing it dead, whatever happens in between.
 
-Its output goes to a file, never to a pipe: if the reader of a pipe dies, SIGPIPE ends Terraform in the middle of an
-apply. It is stopped by cancelling the surrounding scope: SIGTERM to Terraform alone (providers do not ignore SIGTERM,
-and without them Terraform loses what it was creating), a second one, then SIGKILL to all. PR_SET_PDEATHSIG is no
-option: Trio starts processes from a worker thread, and with that idle thread the process would die after ten seconds.
+It runs below a shim (iac.executor.shimming), so that it goes on, and its exit code is kept, when this program dies. Its
+output goes to a file, never to a pipe: if the reader of a pipe dies, SIGPIPE ends Terraform in the middle of an apply. It
+is stopped by cancelling the surrounding scope: SIGTERM to Terraform alone (providers do not ignore SIGTERM, and without
+them Terraform loses what it was creating), a second one, then SIGKILL to all.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
 import signal
 import stat
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import trio
 
-from iac.errors import IacError
-from iac.executor.leftovers import alive, kill_leftovers, refuse_shared, start_time_of
+from iac.executor.leftovers import alive, kill_leftovers, refuse_shared
+from iac.executor.shimming import Command, ProcessStartFailed, Shim, start_failure
 
 logger = logging.getLogger(__name__)
 
 SPAWN_WITHIN = 30.0
-"""Seconds to get a thread and fork. Only a machine out of threads takes longer."""
+"""Seconds for the shim to fork. Only a machine out of everything takes longer."""
 DIE_WITHIN = 30.0
 """Seconds between SIGKILL and death. Only a process stuck in the kernel (a dead network disk) takes longer."""
 SWEEP_WITHIN = 10.0
@@ -39,14 +38,6 @@ SWEEP_WITHIN = 10.0
 
 APART = 0.5
 """Seconds between two SIGTERMs at least: the kernel merges a second one into a first that was not yet taken."""
-
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-
-
-class ProcessStartFailed(IacError):
-    """Terraform was not started: nothing ran. `retryable` if the machine was merely out of memory or descriptors."""
-
-    code = "process_start_error"
 
 
 class LadderStep(StrEnum):
@@ -107,6 +98,7 @@ class PidRecord(msgspec.Struct, frozen=True):
 
 
 async def run_terraform(
+    shim: Shim,
     argv: Sequence[str],
     *,
     cwd: Path,
@@ -114,7 +106,6 @@ async def run_terraform(
     output: int | Path,
     ladder: Ladder,
     stderr: int | Path | None = None,
-    pid_file: Path | None = None,
     facts: ProcessFacts | None = None,
     on_step: Callable[[LadderStep], None] = lambda step: None,
     hurry: trio.Event | None = None,
@@ -122,24 +113,23 @@ async def run_terraform(
     """Run to the end and leave no process behind; the environment is exactly `env`.
 
     `output` takes stdout, and stderr too unless that has a place of its own: a path is opened for appending (0600), a
-    descriptor must be a regular file opened with O_APPEND and stays the caller's. `pid_file` is written right after
-    the start. If cancelled, climbs the ladder, tells each step to `on_step`, records all in `facts`, and only then
-    lets Cancelled go on; `hurry` cuts the grace short. `env["TMPDIR"]` must be the task's own: every process that has
-    it is killed in the end, after a clean exit too.
+    descriptor must be a regular file opened with O_APPEND and stays the caller's. If cancelled, climbs the ladder, tells
+    each step to `on_step`, records all in `facts`, and only then lets Cancelled go on; `hurry` cuts the grace short.
+    `env["TMPDIR"]` must be the task's own: what escapes the shim is found by it, and killed.
 
     At worst returns grace + second + DIE_WITHIN + 2 * SWEEP_WITHIN after the cancellation. Raises ProcessStartFailed.
     """
     facts = ProcessFacts() if facts is None else facts
     hurry = trio.Event() if hurry is None else hurry
-    process = await _spawn(argv, cwd, env, output, stderr)
+    command = await _spawn(shim, argv, cwd, env, output, stderr, ladder)
     since = trio.current_time()
-    sweep = partial(_sweep, process.pid, env.get("TMPDIR"), facts)
+    sweep = partial(_sweep, shim, command, env.get("TMPDIR"), facts)
+    facts.pid, facts.start_time = command.pid, command.start_time
     try:
-        _record_start(process.pid, facts, pid_file)
-        await process.wait()
+        await command.wait()
     finally:
-        await _stop(process, ladder, hurry, partial(_note, facts, on_step), sweep)
-        facts.ended = ended = _ended(process, facts, trio.current_time() - since)
+        await _stop(command, ladder, hurry, partial(_note, facts, on_step))
+        facts.ended = ended = _ended(command, facts, trio.current_time() - since)
         await sweep()
     return ended
 
@@ -159,45 +149,34 @@ def read_pid_file(path: Path) -> PidRecord | None:
         return None
 
 
-async def _spawn(
-    argv: Sequence[str], cwd: Path, env: Mapping[str, str], output: int | Path, stderr: int | Path | None
-) -> trio.Process:
+async def _spawn(  # noqa: PLR0917 - as run_terraform has them
+    shim: Shim,
+    argv: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    output: int | Path,
+    stderr: int | Path | None,
+    ladder: Ladder,
+) -> Command:
     await trio.lowlevel.checkpoint_if_cancelled()
     try:
         _check_start(env)
         with ExitStack() as files:
             out = files.enter_context(_appending(output))
-            err = subprocess.STDOUT if stderr is None else files.enter_context(_appending(stderr))
+            err = out if stderr is None else files.enter_context(_appending(stderr))
             # Shielded, so that a process which did start is always handed to the one who waits for it.
             with trio.move_on_after(SPAWN_WITHIN, shield=True):
-                return await trio.lowlevel.open_process(
-                    argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                return await shim.start(
+                    argv, cwd=cwd, env=env, out=out, err=err, grace=ladder.grace, second=ladder.second
                 )
-    except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
-        raise _start_failure(argv[0], cwd, error) from error
-    raise ProcessStartFailed(f"{argv[0]} was not started within {SPAWN_WITHIN:g} s: no thread became free")
+    except (OSError, ValueError) as error:
+        raise start_failure(argv[0], cwd, error) from error
+    raise ProcessStartFailed(f"{argv[0]} was not started within {SPAWN_WITHIN:g} s")
 
 
 def _check_start(env: Mapping[str, str]) -> None:
     if "TMPDIR" in env:
         refuse_shared(env["TMPDIR"])
-    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        # Inherited through exec from a careless parent. The kernel then throws exit codes away, and the standard
-        # library makes a 0 of that: a failed apply would look like a success.
-        raise ValueError("SIGCHLD is ignored, so exit codes are lost; start this program with SIGCHLD at its default")
-
-
-def _start_failure(program: str, cwd: Path, error: Exception) -> ProcessStartFailed:
-    match error:
-        case FileNotFoundError() | NotADirectoryError() if error.filename == cwd:
-            reason = f"the working directory {cwd} does not exist"
-        case OSError():
-            reason = f"{error.filename or program}: {error.strerror}"
-        case _:
-            reason = str(error)
-    failure = ProcessStartFailed(f"{program} could not be started: {reason}")
-    failure.retryable = isinstance(error, RuntimeError) or getattr(error, "errno", None) in _PASSING
-    return failure
 
 
 @contextmanager
@@ -217,51 +196,46 @@ def _appending(target: int | Path) -> Iterator[int]:
         yield fd
 
 
-def _record_start(pid: int, facts: ProcessFacts, pid_file: Path | None) -> None:
-    facts.pid = pid
-    try:
-        facts.start_time = start_time_of(pid)
-        if pid_file is not None and facts.start_time is not None:
-            write_pid_file(pid_file, pid, facts.start_time)
-    except OSError as error:
-        # The process runs already and is watched; stopping it would cost more than the record is worth.
-        logger.error("process %d cannot be adopted after a crash, its pid file was not written: %s", pid, error)
+class Stoppable(Protocol):
+    """What can be stopped step by step."""
+
+    pid: int
+    over: bool
+
+    async def wait(self) -> int | None: ...
+
+    async def signal(self, number: int) -> None: ...
+
+    async def kill(self) -> None: ...
 
 
-async def _stop(
-    process: trio.Process,
-    ladder: Ladder,
-    hurry: trio.Event,
-    note: Callable[[LadderStep], None],
-    sweep: Callable[[], Awaitable[None]],
-) -> None:
+async def _stop(command: Stoppable, ladder: Ladder, hurry: trio.Event, note: Callable[[LadderStep], None]) -> None:
     """Climb the ladder; nothing at all if the process has ended already."""
-    if process.returncode is not None:
+    if command.over:
         return
-    # The leader only, and once: a second SIGTERM makes Terraform drop what it waits for.
-    process.terminate()
+    # Terraform only, and once: a second SIGTERM makes it drop what it waits for.
+    await command.signal(signal.SIGTERM)
     note(LadderStep.FIRST_SIGTERM)
-    if await _ends_within(process, max(ladder.grace, APART), hurry):
+    if await _ends_within(command, max(ladder.grace, APART), hurry):
         return
-    process.terminate()
+    await command.signal(signal.SIGTERM)
     note(LadderStep.SECOND_SIGTERM)
-    if await _ends_within(process, ladder.second, trio.Event()):
+    if await _ends_within(command, ladder.second, trio.Event()):
         return
-    _kill_group(process.pid)
+    await command.kill()
     note(LadderStep.SIGKILL)
-    await sweep()
-    if not await _ends_within(process, DIE_WITHIN, trio.Event()):
-        logger.error("process %d did not die of SIGKILL within %g s; going on without it", process.pid, DIE_WITHIN)
+    if not await _ends_within(command, DIE_WITHIN, trio.Event()):
+        logger.error("process %d did not die of SIGKILL within %g s; going on without it", command.pid, DIE_WITHIN)
         note(LadderStep.GAVE_UP)
 
 
-async def _ends_within(process: trio.Process, seconds: float, hurry: trio.Event) -> bool:
+async def _ends_within(command: Stoppable, seconds: float, hurry: trio.Event) -> bool:
     with trio.move_on_after(seconds, shield=True) as budget:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cut_short, budget, hurry, trio.current_time() + APART)
-            await process.wait()
+            await command.wait()
             nursery.cancel_scope.cancel()
-    return process.returncode is not None
+    return command.over
 
 
 async def _cut_short(budget: trio.CancelScope, hurry: trio.Event, not_before: float) -> None:
@@ -278,30 +252,24 @@ def _note(facts: ProcessFacts, on_step: Callable[[LadderStep], None], step: Ladd
         logger.exception("the listener failed at step %s", step)
 
 
-def _ended(process: trio.Process, facts: ProcessFacts, seconds: float) -> Ended:
-    code = -signal.SIGKILL if process.returncode is None else process.returncode
+def _ended(command: Command, facts: ProcessFacts, seconds: float) -> Ended:
+    # Unknown is treated as the worst: whoever killed its shim may well have killed Terraform.
+    code = -signal.SIGKILL if command.returncode is None else command.returncode
     return Ended(code, bool(facts.steps), LadderStep.SIGKILL in facts.steps, seconds)
 
 
-def _kill_group(leader: int) -> None:
-    # Safe right after the leader was reaped: its pid stays taken while the group has members, and to give it
-    # away the kernel would have to go once around all pids in this instant. EPERM: nothing but zombies (macOS).
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
-
-
-async def _sweep(leader: int, tmpdir: str | None, facts: ProcessFacts) -> None:
-    """Kill what is left of the group, and whatever left the group."""
-    _kill_group(leader)
-    if tmpdir is None:
+async def _sweep(shim: Shim, command: Command, tmpdir: str | None, facts: ProcessFacts) -> None:
+    """The shim has killed what was left of the command; without it, that is found by its TMPDIR."""
+    facts.swept += command.swept
+    if tmpdir is None or (shim.adopts and command.returncode is not None):
         return
     try:
         with trio.move_on_after(SWEEP_WITHIN, shield=True) as budget:
             facts.swept += await trio.to_thread.run_sync(kill_leftovers, tmpdir, abandon_on_cancel=True)
         if budget.cancelled_caught:
-            logger.error("the hunt for leftovers of process %d took over %g s and was given up", leader, SWEEP_WITHIN)
+            logger.error("the hunt for leftovers in %s took over %g s and was given up", tmpdir, SWEEP_WITHIN)
     except (OSError, RuntimeError) as error:
-        logger.error("leftovers of process %d may still run: %s", leader, error)
+        logger.error("leftovers in %s may still run: %s", tmpdir, error)
 
 
 def _boot() -> str:

@@ -15,6 +15,7 @@ from iac.errors import IacError
 from iac.executor.binaries import Binary
 from iac.executor.log_spool import LogPolicy, LogSpool, Pace
 from iac.executor.process import Ended, Ladder, LadderStep, ProcessFacts, run_terraform
+from iac.executor.shimming import Shim
 from iac.executor.workdir import Workdir
 
 
@@ -79,6 +80,7 @@ class Run:
     environment: Mapping[str, str] = field(default_factory=dict)
     binary: Binary | None = None
     spool: LogSpool | None = None
+    shim: Shim | None = None
     var_files: list[Path] = field(default_factory=list)
     facts: ProcessFacts = field(default_factory=ProcessFacts)
     hurry: trio.Event = field(default_factory=trio.Event)
@@ -110,17 +112,17 @@ class Run:
 
         Raises StepFailed(`failed`) for an exit code that is not allowed.
         """
-        if self.binary is None or self.spool is None:
+        if self.binary is None or self.spool is None or self.shim is None:
             raise StepFailed("executor_error", "Terraform was asked for before the run was prepared.")
         self.facts = ProcessFacts()
         ended = await run_terraform(
+            self.shim,
             [*self.binary.argv, *arguments],
             cwd=self.workdir.cwd,
             env=self.environment,
             output=self.spool.fd if output is None else output,
             stderr=None if output is None else self.spool.fd,
             ladder=self.ladder,
-            pid_file=self.workdir.pid_file,
             facts=self.facts,
             on_step=self._tell_step,
             hurry=self.hurry,

@@ -7,6 +7,7 @@ import trio
 
 from iac.executor.leftovers import find_leftovers
 from iac.executor.process import Ended, Ladder, ProcessFacts, run_terraform
+from iac.executor.shimming import open_shim
 from tests.fakes.fake_terraform import install, ledger_of
 
 PATIENT = Ladder(grace=30.0, second=30.0)
@@ -21,7 +22,7 @@ class Bench:
     root: Path
 
     def __init__(self, root: Path, **manners: object) -> None:
-        self.root = root
+        self.root = self.place = root
         self.tmpdir = root / "tmp"
         self.tmpdir.mkdir()
         self.log, self.ledger, self.ready = root / "raw.log", root / "ledger", root / "ready"
@@ -32,7 +33,8 @@ class Bench:
     async def run(self, facts: ProcessFacts, **options: object) -> Ended:
         given: dict[str, object] = {"env": self.env, "output": self.log, "ladder": PATIENT, **options}
         with trio.fail_after(60):
-            return await run_terraform(self.argv, cwd=self.root, facts=facts, **given)  # type: ignore[arg-type]
+            async with open_shim(self.place) as shim:
+                return await run_terraform(shim, self.argv, cwd=self.root, facts=facts, **given)  # type: ignore[arg-type]
 
     async def run_and_cancel(self, when: Path, **options: object) -> ProcessFacts:
         facts = ProcessFacts()

@@ -4,7 +4,6 @@ import signal
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytest
 import trio
@@ -213,11 +212,16 @@ class Undying:
     def __init__(self) -> None:
         with subprocess.Popen(["/bin/true"]) as gone:
             self.pid = gone.pid
-        self.returncode = None
+        self.over = False
         self.sigterms: list[float] = []
+        self.kills: list[float] = []
 
-    def terminate(self) -> None:
+    async def signal(self, number: int) -> None:
+        assert number == signal.SIGTERM
         self.sigterms.append(trio.current_time())
+
+    async def kill(self) -> None:
+        self.kills.append(trio.current_time())
 
     async def wait(self) -> int:
         await trio.sleep_forever()
@@ -227,18 +231,13 @@ async def test_a_process_that_survives_sigkill_is_given_up_in_the_end(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     undying, facts = Undying(), ProcessFacts()
-    sweeps: list[float] = []
-
-    async def sweep() -> None:
-        sweeps.append(trio.current_time())
-
     note = partial(_note, facts, lambda step: None)
     start = trio.current_time()
-    await _stop(cast("trio.Process", undying), Ladder(grace=300, second=10), trio.Event(), note, sweep)
+    await _stop(undying, Ladder(grace=300, second=10), trio.Event(), note)
 
     assert facts.steps == [FIRST, SECOND, KILL, LadderStep.GAVE_UP]
     assert [time - start for time in undying.sigterms] == [0, 300]
-    assert [time - start for time in sweeps] == [310]
+    assert [time - start for time in undying.kills] == [310]
     assert trio.current_time() - start == 310 + DIE_WITHIN
     assert "did not die of SIGKILL" in caplog.text
 
@@ -251,6 +250,6 @@ async def test_two_sigterms_are_never_so_close_that_the_kernel_merges_them(
     hurry.set()
     start = trio.current_time()
 
-    await _stop(cast("trio.Process", undying), Ladder(grace), hurry, lambda step: None, trio.lowlevel.checkpoint)
+    await _stop(undying, Ladder(grace), hurry, lambda step: None)
 
     assert [time - start for time in undying.sigterms] == [0, APART]

@@ -10,6 +10,7 @@ import trio
 
 from iac.executor.leftovers import alive, find_leftovers, start_time_of
 from iac.executor.process import Ended, Ladder, ProcessFacts, run_terraform
+from iac.executor.shimming import open_shim
 from tests.executor.bench import appears
 
 
@@ -39,14 +40,16 @@ class Workdir:
         }
 
     async def run(self, *args: str, facts: ProcessFacts | None = None, ladder: Ladder | None = None) -> Ended:
-        return await run_terraform(
-            [self.terraform, *args],
-            cwd=self.root,
-            env=self.env,
-            output=self.log,
-            ladder=ladder or Ladder(grace=30),
-            facts=facts,
-        )
+        async with open_shim(self.root) as shim:
+            return await run_terraform(
+                shim,
+                [self.terraform, *args],
+                cwd=self.root,
+                env=self.env,
+                output=self.log,
+                ladder=ladder or Ladder(grace=30),
+                facts=facts,
+            )
 
     async def apply(self, facts: ProcessFacts, ladder: Ladder | None = None) -> Ended:
         assert (await self.run("init", "-input=false", "-no-color")).exit_code == 0

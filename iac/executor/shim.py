@@ -1,0 +1,335 @@
+"""The process between us and Terraform: `python -I -S shim.py DIRECTORY FD`, one for each assignment, standard library only.
+
+Terraform must not notice when the program that started it ends, and its exit code must not be lost then. So this process
+starts it, waits for it, writes down how it ended, and ends everything that it left running. It hears orders on a
+socket (see iac.executor.shimming) for as long as somebody is there to give them; then it sees to the end what runs.
+
+    terraform.pid   what runs, or ran last: pid, start time, boot, and the command's name; written before anybody is told
+    ended.json      how the last command ended: durable before anybody is told
+    lease           until when (seconds of CLOCK_BOOTTIME) a plan may run; past it, it is stopped. No file: for ever
+
+Frames both ways: four bytes of length, then JSON. An order to run comes with two descriptors, stdout and stderr.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the lease, while one counts."""
+KILL_WITHIN = 5.0
+APART = 0.5
+PR_SET_CHILD_SUBREAPER = 36
+LENGTH = struct.Struct("!I")
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+"""What a terminal, a container or a service manager sends to everybody: whom it is meant for tells us by our orders."""
+
+
+class Shim:
+    """One command at a time."""
+
+    def __init__(self, directory: str, orders: socket.socket) -> None:
+        self.directory = directory
+        self.orders: socket.socket | None = orders
+        self.received = bytearray()
+        self.descriptors: list[int] = []
+        self.pid = 0
+        self.began: dict[str, int | None] = {}
+        self.label = ""
+        self.number = 0
+        self.signals: list[int] = []
+        self.swept: set[int] = set()
+        self.grace = self.second = 0.0
+        self.climb_at = float("inf")
+        self.woken, wake = os.pipe()
+        for end in (self.woken, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+
+    def run(self) -> None:
+        """Until nobody gives orders and nothing runs."""
+        self.tell({"ready": adopt_orphans()})
+        while self.orders is not None or self.pid:
+            waiting = [self.woken] if self.orders is None else [self.woken, self.orders.fileno()]
+            ready, _, _ = select.select(waiting, [], [], self.patience())
+            if self.woken in ready:
+                drain(self.woken)
+            if self.orders is not None and self.orders.fileno() in ready:
+                self.hear(self.orders)
+            self.reap()
+            self.keep_to_the_lease()
+
+    def patience(self) -> float | None:
+        return LOOK_EVERY if self.pid and (self.leased() or self.climb_at < float("inf")) else None
+
+    # Orders
+
+    def hear(self, orders: socket.socket) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(orders, 64 * 1024, 4)
+        except OSError:
+            data, descriptors = b"", []
+        self.descriptors += descriptors
+        if not data:
+            self.orders = None
+            orders.close()
+            return
+        self.received += data
+        while len(self.received) >= LENGTH.size:
+            (size,) = LENGTH.unpack_from(self.received)
+            if len(self.received) < LENGTH.size + size:
+                return
+            body = bytes(self.received[LENGTH.size : LENGTH.size + size])
+            del self.received[: LENGTH.size + size]
+            self.obey(json.loads(body))
+
+    def obey(self, order: dict) -> None:  # type: ignore[type-arg]
+        if "signal" in order:
+            self.signal(order["signal"])
+        elif "kill" in order:
+            self.kill_all()
+        else:
+            self.start(order)
+
+    def start(self, order: dict) -> None:  # type: ignore[type-arg]
+        out, err = self.descriptors[:2]
+        del self.descriptors[:2]
+        self.label, self.number, self.signals, self.swept = order["label"], order["number"], [], set()
+        self.grace, self.second, self.climb_at = order["grace"], order["second"], float("inf")
+        try:
+            self.pid = spawn(order, out, err)
+        except OSError as error:
+            self.tell({"number": self.number, "failed": error.errno, "what": error.filename or order["argv"][0]})
+            return
+        finally:
+            os.close(out)
+            os.close(err)
+        started = start_time(self.pid)
+        record = {"pid": self.pid, "start_time": started, "boot": boot(), "label": self.label, "number": self.number}
+        write(os.path.join(self.directory, "terraform.pid"), record, durable=False)
+        self.began = {"pid": self.pid, "start_time": started}
+        self.tell({"number": self.number, **self.began})
+
+    def signal(self, number: int) -> None:
+        # Not reaped yet, so the pid is still its own.
+        if self.pid:
+            self.signals.append(number)
+            os.kill(self.pid, number)
+
+    def tell(self, message: dict) -> None:  # type: ignore[type-arg]
+        if self.orders is None:
+            return
+        body = json.dumps(message).encode()
+        try:
+            self.orders.sendall(LENGTH.pack(len(body)) + body)
+        except OSError:
+            self.orders = None
+
+    # The end of a command
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                self.pid = 0
+                self.over(os.waitstatus_to_exitcode(status))
+
+    def over(self, code: int) -> None:
+        ended = {"number": self.number, "label": self.label, "exit_code": code, "signals": self.signals}
+        write(os.path.join(self.directory, "ended.json"), ended, durable=True)
+        self.kill_all()
+        self.tell({**ended, **self.began, "swept": len(self.swept)})
+
+    def kill_all(self) -> None:
+        """SIGKILL for everything that came from us, however far it went; `swept` are those besides Terraform."""
+        until = time.monotonic() + KILL_WITHIN
+        if not may_have_children(os.getpid()):
+            return
+        while (left := descendants(os.getpid())) and time.monotonic() < until:
+            if self.pid in left and signal.SIGKILL not in self.signals:
+                self.signals.append(signal.SIGKILL)
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            self.swept |= left - {self.pid}
+            self.collect(left)
+
+    def collect(self, dying: set[int]) -> None:
+        """Reaps what has died, but not Terraform itself: its end is told by `reap`."""
+        for pid in dying - {self.pid}:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+        if self.pid in dying:
+            # It is a zombie soon, and a zombie is nobody's harm.
+            dying.discard(self.pid)
+        select.select([], [], [], 0.002)
+
+    # The lease
+
+    def leased(self) -> bool:
+        return os.path.exists(os.path.join(self.directory, "lease"))
+
+    def keep_to_the_lease(self) -> None:
+        """The dead man's handle: nobody prolongs it any more, so somebody else may have the task."""
+        if not self.pid:
+            return
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        if self.climb_at == float("inf"):
+            if now > self.lease():
+                self.signal(signal.SIGTERM)
+                self.climb_at = now + max(self.grace, APART)
+        elif now >= self.climb_at:
+            if self.signals.count(signal.SIGTERM) < 2:
+                self.signal(signal.SIGTERM)
+                self.climb_at = now + self.second
+            else:
+                self.kill_all()
+
+    def lease(self) -> float:
+        try:
+            with open(os.path.join(self.directory, "lease"), encoding="ascii") as file:
+                return float(file.read() or "inf")
+        except (OSError, ValueError):
+            return float("inf")
+
+
+def spawn(order: dict, out: int, err: int) -> int:  # type: ignore[type-arg]
+    """The pid of the command, in a session of its own. Raises OSError with what the child could not do."""
+    told, tells = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        become(order, out, err, tells)
+    os.close(tells)
+    with os.fdopen(told, "rb") as file:
+        failure = file.read()
+    if failure:
+        os.waitpid(pid, 0)
+        number, what = json.loads(failure)
+        raise OSError(number, os.strerror(number), what)
+    return pid
+
+
+def become(order: dict, out: int, err: int, tells: int) -> None:  # type: ignore[type-arg]
+    """In the child: never returns."""
+    what = order["cwd"]
+    try:
+        os.setsid()
+        for number in (*IGNORED, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.chdir(order["cwd"])
+        what = order["argv"][0]
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (out, 1), (err, 2)):
+            os.dup2(source, target)
+        os.execvpe(order["argv"][0], order["argv"], order["env"])  # noqa: S606 - a list, and no shell
+    except BaseException as error:  # nothing of this process may go on
+        os.write(tells, json.dumps([getattr(error, "errno", None) or 1, what]).encode())
+    os._exit(127)
+
+
+def adopt_orphans() -> bool:
+    """Whether what loses its parent below us becomes our child, and nothing can slip away."""
+    try:
+        return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def descendants(root: int) -> set[int]:
+    """All living processes below this one. Zombies are not living."""
+    parents: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        fields = stat(int(name))
+        if fields and fields[0] not in "ZX":
+            parents.setdefault(int(fields[1]), []).append(int(name))
+    found, unseen = set[int](), [root]
+    while unseen:
+        for child in parents.get(unseen.pop(), []):
+            found.add(child)
+            unseen.append(child)
+    return found
+
+
+def may_have_children(pid: int) -> bool:
+    """Sooner told than by looking at every process; where the kernel does not tell, there may be some."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return bool(file.read())
+    except OSError:
+        return True
+
+
+def stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the command's name, which may have anything in it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def start_time(pid: int) -> int | None:
+    fields = stat(pid)
+    return int(fields[19]) if len(fields) > 19 else None
+
+
+def boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def write(path: str, content: dict, *, durable: bool) -> None:  # type: ignore[type-arg]
+    """Atomically. A full disk must not end us: whoever looks finds that nothing is known."""
+    draft = path + ".new"
+    try:
+        with open(draft, "w", encoding="ascii") as file:
+            json.dump(content, file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        sys.stderr.write(f"{path}: {error}\n")
+
+
+def drain(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def main() -> None:
+    os.umask(0o077)
+    Shim(sys.argv[1], socket.socket(fileno=int(sys.argv[2]))).run()
+
+
+if __name__ == "__main__":
+    main()
