@@ -328,7 +328,9 @@ def drain(fd: int) -> None:
 
 def main() -> None:
     os.umask(0o077)
-    Shim(sys.argv[1], socket.socket(fileno=int(sys.argv[2]))).run()
+    descriptor = int(sys.argv[2])
+    os.set_inheritable(descriptor, False)  # whoever has it could give us orders
+    Shim(sys.argv[1], socket.socket(fileno=descriptor)).run()
 
 
 if __name__ == "__main__":
