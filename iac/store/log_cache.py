@@ -153,6 +153,8 @@ class LogCache:
         except OSError as error:
             raise _refused(error) from error
         if not await self._database.single(logs.grow, *stream.key, before, after):
+            # Nobody acknowledged these; and they must not be taken for what the row may speak of now.
+            await self.bytes.in_thread(partial(file.cut, before))
             return False
         stream.row, stream.length = row, after
         stream.digest = None if digest is None else (after, digest)
