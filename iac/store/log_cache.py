@@ -326,6 +326,7 @@ class LogCache:
 
 def _refused(error: OSError) -> StorageFull | Unavailable:
     if error.errno in _FULL:
+        log.error("the disk for logs is full; nothing is acknowledged until there is room")
         return StorageFull("The disk for logs is full; nothing was stored. Free some space in the data directory.")
     log.error("the disk for logs fails", extra={"error": str(error)})
     return Unavailable("The disk for logs cannot be used right now; try again.")
