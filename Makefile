@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 SOURCES := iac tests bench demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench fmt lock clean
+.PHONY: help demo test faults simulate check bench fmt lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -35,6 +35,9 @@ check: $(VENV)/.ready ## lint, format, types
 	$(RUN) -m ruff check $(SOURCES)
 	$(RUN) -m ruff format --check $(SOURCES)
 	$(RUN) -m mypy
+
+simulate: $(VENV)/.ready ## ten thousand stories of a fleet in trouble; a seed repeats a failure
+	$(RUN) -m tests.simulation
 
 bench: $(VENV)/.ready ## performance against bare Terraform; writes bench/results.json
 	$(RUN) -m bench

@@ -83,6 +83,11 @@ class Oracle:
         )
         return [(row["from_status"], row["to_status"]) for row in rows]
 
+    async def count(self, query: str) -> int:
+        """What a query `SELECT count(*) …` finds."""
+        [row] = await self.database.read(_all, query)
+        return int(row["count"])
+
     async def check(self) -> None:
         """Fails the test with everything that is not as it must be."""
         await self._nobody_is_left()
