@@ -53,7 +53,7 @@ def declare(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", f"{ONE}/logs", "Read log bytes; `X-IAC-Next-Offset` says where to go on", tag=TAG, right="read",
-        query=LogQuery, raw_answer="application/octet-stream",
+        query=LogQuery, raw_answer="application/octet-stream", also=(410,),
     )  # fmt: skip
     async def read_log(call: Call[None, LogQuery]) -> Response:
         task, part = await _task_and_part(platform, call.path["task_id"], call.query.offset, call.query.limit)
@@ -68,10 +68,11 @@ def declare(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", f"{ONE}/logs/stream", "Follow the log live: events `log`, `status`, `reset` and `end`", tag=TAG,
-        right="read", query=StreamQuery, raw_answer="text/event-stream", also=(429,),
+        right="read", query=StreamQuery, raw_answer="text/event-stream", also=(410, 429),
     )  # fmt: skip
     async def stream_log(call: Call[None, StreamQuery]) -> Response:
-        task = await platform.read(tasks.get, call.path["task_id"])
+        # The first read is made here: what it refuses is still an answer of its own.
+        task, _ = await _task_and_part(platform, call.path["task_id"], 0, 1)
         offset, fence = _position(request.headers.get("Last-Event-ID", "")) or (call.query.offset, None)
         platform.live.refuse_crowd(task.id)
         response = Response(
