@@ -8,9 +8,10 @@ connection. `heartbeat`, `run_task` and `cancel_task` carry exactly the seed's f
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 
 from iac.domain.records import Phase
 
@@ -20,6 +21,8 @@ LARGEST_FRAME = 256 * 1024
 """Bytes of a frame; a larger one ends the connection."""
 
 Stage = str
+Word = Annotated[str, Meta(max_length=200)]
+"""Text that names something: no peer needs more."""
 Mode = Literal["finish", "cancel"]
 
 
@@ -49,11 +52,11 @@ class Held(Message, frozen=True, kw_only=True):
 class Hello(Message, frozen=True, kw_only=True):
     """The first frame of a connection: who this is, and what it holds."""
 
-    agent_id: str
-    boot_id: str
+    agent_id: Word
+    boot_id: Word
     conn_seq: int
     protocol_versions: tuple[int, ...] = (PROTOCOL,)
-    version: str = ""
+    version: Word = ""
     plan_limit: int = 3
     draining: bool = False
     tasks: tuple[Held, ...] = ()
@@ -72,7 +75,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     cpu_usage: float
     mem_usage: float
     seq: int = 0
-    boot_id: str = ""
+    boot_id: Word = ""
     tasks: tuple[Held, ...] = ()
     draining: bool = False
     disk_free: int = 0
@@ -367,3 +370,5 @@ def _decode(frame: str | bytes, known: dict[str, msgspec.json.Decoder[Any]]) -> 
         return decoder.decode(envelope.payload)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise Malformed(str(error)) from error
+    except (RecursionError, OverflowError) as error:
+        raise Malformed("nested too deeply, or a number that nothing has") from error

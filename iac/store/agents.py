@@ -283,8 +283,8 @@ async def seen(c: Connection, agent_id: str, beat: Heartbeat) -> None:
         """UPDATE agent SET last_seen_at = now(), cpu_usage = :cpu, mem_usage = :mem, disk_free = :disk, plan_limit = :limit
            WHERE id = :id AND retired_at IS NULL""",
         id=agent_id,
-        cpu=beat.cpu_usage,
-        mem=beat.mem_usage,
+        cpu=min(max(beat.cpu_usage, 0.0), 1.0),
+        mem=min(max(beat.mem_usage, 0.0), 1.0),
         disk=max(0, min(beat.disk_free, 2**63 - 1)),
         limit=max(1, min(beat.plan_limit, 1000)),
     )
