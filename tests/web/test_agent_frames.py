@@ -24,8 +24,8 @@ from tests.harness.server import running_server
 CLOSED_BY_US = {1007, 1009, 4400, 4429}
 """What a hostile frame may bring about: no text, too large, no message, too many."""
 GONE = 1006
-"""The connection is simply over: hypercorn says nothing to a peer that breaks WebSocket itself, and the kernel takes the last
-words back when there is unread data.
+"""The connection is simply over: hypercorn says nothing to a peer that breaks WebSocket itself, and the kernel takes the
+last words back when there is unread data.
 """
 CROWD = 10
 """Agents that take turns, because each may open ten connections at once only."""
