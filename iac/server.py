@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from iac.actors.dispatcher import Dispatcher, Wakes
 from iac.actors.fleet import Fleet
 from iac.actors.lease_keeper import lease_keeper
 from iac.actors.local_runner import LocalRunner
+from iac.actors.log_cleaner import Keeping, log_cleaner
+from iac.actors.log_persister import log_persister
 from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
 from iac.actors.supervision import stop_signals
 from iac.domain.agent_session import Times
@@ -37,7 +40,7 @@ from iac.executor.executor import TerraformExecutor
 from iac.executor.run import ExecutorPolicy
 from iac.executor.steps import cli_config_of
 from iac.executor.terraform import machine_environment
-from iac.settings import ServerSettings
+from iac.settings import LogSettings, ServerSettings
 from iac.store import keys, tasks, tokens
 from iac.store.database import EX_UNAVAILABLE, Database, open_database
 from iac.store.embedded import open_embedded
@@ -127,6 +130,11 @@ def executor_of(
     )
 
 
+def keeping_of(logs: LogSettings) -> Keeping:
+    days = logs.retention_days
+    return Keeping(files=timedelta(hours=logs.cache_hours), logs=timedelta(days=days) if days else None)
+
+
 async def run_server(
     settings: ServerSettings,
     env: Mapping[str, str],
@@ -171,7 +179,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes)
     log_cache = LogCache(database, (settings.data_dir / "logs").absolute())
     changes = Changes(task_changed.ring, log_grew.ring, dispatcher.wake)
-    accessor = LocalDataAccessor(database, keyring, changes, log_cache)
+    accessor = LocalDataAccessor(database, keyring, changes, log_cache, log_max_bytes=settings.logs.max_bytes)
     platform = Platform(
         database, keyring, dispatcher, local, fleet, accessor, log_cache, task_changed, log_grew, draining=trio.Event()
     )
@@ -184,6 +192,9 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         actors.start_soon(salvage.run, left)
         actors.start_soon(dispatcher.run)
         actors.start_soon(lease_keeper, fleet)
+        actors.start_soon(fleet.roll_call.run)
+        actors.start_soon(log_persister, database, log_cache)
+        actors.start_soon(log_cleaner, database, log_cache, keeping_of(settings.logs))
         tls = (str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert is not None else None
         http = partial(serve_http, create_app(platform), bind=settings.bind, tls=tls, draining=platform.draining)
         http_ended = trio.Event()

@@ -94,6 +94,9 @@ class LocalDataAccessor:
         self._changes.log(order.task_id)
         return after
 
+    async def ready_task_log(self, order: RunTask, offset: int, data: bytes) -> Callable[[], Awaitable[int]]:
+        return partial(self.save_task_log, order, offset, data)
+
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._database.tx(tasks.set_stage, order.task_id, order.fence, stage)
         self._changes.task(order.task_id)

@@ -50,7 +50,7 @@ def declare(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", f"{ONE}/logs", "Read log bytes; `X-IAC-Next-Offset` says where to go on", tag=TAG, right="read",
-        query=LogQuery, raw_answer="application/octet-stream",
+        query=LogQuery, raw_answer="application/octet-stream", also=(410,),
     )  # fmt: skip
     async def read_log(call: Call[None, LogQuery]) -> Response:
         task, part = await _task_and_part(platform, call.path["task_id"], call.query.offset, call.query.limit)
@@ -65,10 +65,11 @@ def declare(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", f"{ONE}/logs/stream", "Follow the log live: events `log`, `status` and `end`", tag=TAG, right="read",
-        query=StreamQuery, raw_answer="text/event-stream",
+        query=StreamQuery, raw_answer="text/event-stream", also=(410,),
     )  # fmt: skip
     async def stream_log(call: Call[None, StreamQuery]) -> Response:
-        task = await platform.read(tasks.get, call.path["task_id"])
+        # The first read is made here: what it refuses is still an answer of its own.
+        task, _ = await _task_and_part(platform, call.path["task_id"], 0, 1)
         last = request.headers.get("Last-Event-ID", "")
         offset = int(last) if last.isdecimal() and len(last) < 19 else call.query.offset
         if task.agent_id is not None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from trio_websocket import ConnectionRejected
@@ -234,6 +235,28 @@ async def test_open_control_channel_409_session_conflict_while_the_first_process
             async with agent.connected() as second:
                 await second.hello(boot_id="another-boot")
                 assert await first.closed() == (4409, "replaced")
+
+
+async def test_send_heartbeat_409_session_conflict_of_a_copy(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url) as server:
+        agent = await an_agent(server)
+        async with agent.connected() as first:
+            await first.hello()
+            path = f"/agents/{agent.id}/heartbeat"
+            for boot, expect in (("another-boot", 409), (agent.boot, 200)):
+                beat = msgspec.to_builtins(agent.heartbeat(boot_id=boot))
+                answer = await agent.call("POST", path, agent.session, json=beat, expect=expect)
+                assert answer.json().get("error", {}).get("code") == (None if expect == 200 else "session_conflict")
+
+
+async def test_list_pending_409_session_conflict_of_a_copy(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url) as server:
+        agent = await an_agent(server)
+        async with agent.connected() as first:
+            await first.hello()
+            path = f"/agents/{agent.id}/tasks/pending"
+            for boot, expect in (("another-boot", 409), (agent.boot, 200)):
+                await agent.call("GET", path, agent.session, headers={"X-IAC-Boot-Id": boot}, expect=expect)
 
 
 async def test_a_retired_agent_is_closed_4403_at_once(tmp_path: Path, database_url: str) -> None:
