@@ -96,12 +96,12 @@ MALFORMED = (
 )  # fmt: skip
 HARMLESS = (
     beat_with(cpu_usage=1e308, mem_usage=-5.0, disk_free=-1, plan_limit=10**30, seq=10**12),
-    typed("task_accepted", {"task_id": 1, "assignment_id": "x", "fence": 2**64}),
+    typed("task_accepted", {"task_id": 1, "assignment_id": "x", "fence": 2**63 - 1}),
     typed("task_rejected", {"task_id": 1, "assignment_id": "x", "fence": 1, "reason": "at_capacity"}),
     typed("task_stage", {"task_id": 1, "fence": 1, "stage": "s" * 100_000}),
     typed("task_finished", {"task_id": 1, "fence": 1, "unknown": [1, {"x": None}]}),
     typed("cancel_ack", {"task_id": 1, "fence": 1, "cancel_id": "never asked", "stage": "exited"}),
-    typed("live_log", {"task_id": 1, "fence": 1, "offset": 2**70, "data": "AAAA"}),
+    typed("live_log", {"task_id": 1, "fence": 1, "offset": 2**62, "data": "AAAA"}),
     typed("error", {"code": "x", "message": "y" * 10_000}),
     typed("drain_ack", {"running": list(range(5_000))}),
     json.dumps({"type": "drain_ack", "payload": {}, "id": "1", "re": "2", "more": {"a": [1]}}),
