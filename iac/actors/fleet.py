@@ -202,7 +202,7 @@ class Fleet:
             plan_limit=max(1, session.plan_limit or seat.plan_limit),
             plans=frozenset(task for task, phase in held.items() if phase == "plan"),
             applies=frozenset(task for task, phase in held.items() if phase == "apply"),
-            draining=self.draining or session.draining or not seat.takes_tasks,
+            draining=self.draining or session.draining or member.drain or not seat.takes_tasks,
             pool_id=seat.pool_id,
             workspaces=seat.workspaces,
             avoids=session.avoided(now),
@@ -251,6 +251,19 @@ class Fleet:
                 member.say(effect.message)
 
     # How they end
+
+    async def reconsider(self, agent_ids: Sequence[str] | None = None) -> None:
+        """Tells these agents (None: all) at once what was decided about them: to drain, to go on, or to leave."""
+        there = [each for each in (self._members if agent_ids is None else agent_ids) if each in self._members]
+        if not there:
+            return
+        known = await self.database.read(standings.stances, sorted(there))
+        for agent_id in there:
+            stance = known.get(agent_id)
+            if stance is None or stance.out:
+                await self.revoke(agent_id)
+            elif agent_id in self._members:
+                self.drain(self._members[agent_id], stance.drains)
 
     def drain(self, member: Member, drain: bool) -> None:
         """Tells an agent, once, that it takes nothing new, or that it may again."""
