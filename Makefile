@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 SOURCES := iac tests bench demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt lock clean
+.PHONY: help demo test faults simulate check bench fmt lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -26,12 +26,18 @@ demo: $(VENV)/.ready ## the whole story on this machine; ONESHOT=1 ends when it 
 	@$(RUN) -m demo
 
 test: $(VENV)/.ready ## every test
-	$(RUN) -m pytest -n 2 --dist worksteal -q
+	$(RUN) -m pytest -n 2 --dist worksteal -q -m "not slow_fault"
+
+faults: $(VENV)/.ready ## every fault of the table (network, crashes, restarts), and how each row did
+	$(RUN) -m pytest -n 2 --dist worksteal -q tests/faults
 
 check: $(VENV)/.ready ## lint, format, types
 	$(RUN) -m ruff check $(SOURCES)
 	$(RUN) -m ruff format --check $(SOURCES)
 	$(RUN) -m mypy
+
+simulate: $(VENV)/.ready ## ten thousand stories of a fleet in trouble; a seed repeats a failure
+	$(RUN) -m tests.simulation
 
 bench: $(VENV)/.ready ## performance against bare Terraform; writes bench/results.json
 	$(RUN) -m bench

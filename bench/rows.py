@@ -31,6 +31,11 @@ def noted(name: str, value: float, unit: str) -> Row:
     return Row(name, round(value, 3), unit)
 
 
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that so many percent of the values do not exceed."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as aligned text."""
     verdicts = {None: "", True: "ok", False: "MISSED"}

@@ -31,6 +31,7 @@ class Server:
     token: str
     client: ApiClient
     data_dir: Path
+    pid: int
 
     def wait_until_idle(self) -> None:
         """Until the last task's directory is gone: cleaning up must not slow down what is measured next."""
@@ -58,7 +59,7 @@ def running_server(directory: Path) -> Iterator[Server]:
     try:
         with ApiClient(url, token) as client:
             _wait_until_ready(url, process, log)
-            yield Server(url, token, client, directory / "server")
+            yield Server(url, token, client, directory / "server", process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

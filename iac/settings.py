@@ -17,6 +17,7 @@ from iac.errors import StartFailed
 EXIT_CONFIG = 78
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+MIB = 1024 * 1024
 T = TypeVar("T")
 
 
@@ -70,6 +71,18 @@ class Environment:
 def positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1_000_000_000:
         raise ValueError(f"{text!r} is not a positive whole number; give for example 3")
+    return int(text)
+
+
+def days(text: str) -> int:
+    if not text.isdecimal() or int(text) > 100_000:
+        raise ValueError(f"{text!r} is not a number of days; give for example 90, or 0 for ever")
+    return int(text)
+
+
+def log_size(text: str) -> int:
+    if not text.isdecimal() or not MIB <= int(text) <= MIB * MIB:
+        raise ValueError(f"{text!r} is not a number of bytes from {MIB} to {MIB * MIB}; give for example {64 * MIB}")
     return int(text)
 
 
@@ -159,6 +172,15 @@ class TerraformSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How long log files stay beside their copy in the database, and logs at all (0: for ever); how much of each log."""
+
+    cache_hours: int = 24
+    retention_days: int = 0
+    max_bytes: int = 256 * MIB
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """All that `python -m iac.server` reads from its environment. Durations are seconds."""
 
@@ -174,6 +196,7 @@ class ServerSettings:
     drain_seconds: int = 300
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
+    logs: LogSettings = LogSettings()
     terraform: TerraformSettings = TerraformSettings()
 
     @classmethod
@@ -193,6 +216,7 @@ class ServerSettings:
             drain_seconds=read.parsed("IAC_DRAIN_SECONDS", usual.drain_seconds, positive),
             log_level=read.parsed("IAC_LOG_LEVEL", usual.log_level, one_of(get_args(LogLevel))),
             log_format=read.parsed("IAC_LOG_FORMAT", usual.log_format, one_of(get_args(LogFormat))),
+            logs=log_settings(read),
             terraform=terraform_settings(read),
         )
         settings._check_files(read)
@@ -205,6 +229,16 @@ class ServerSettings:
         for name, file in (("IAC_TLS_CERT", self.tls_cert), ("IAC_TLS_KEY", self.tls_key)):
             if file is not None and not file.is_file():
                 read.problems.append(f"{name}: there is no file {file}")
+
+
+def log_settings(read: Environment) -> LogSettings:
+    """The IAC_LOG_* names that say how long and how much."""
+    usual = LogSettings()
+    return LogSettings(
+        cache_hours=read.parsed("IAC_LOG_CACHE_HOURS", usual.cache_hours, positive),
+        retention_days=read.parsed("IAC_LOG_RETENTION_DAYS", usual.retention_days, days),
+        max_bytes=read.parsed("IAC_LOG_MAX_BYTES", usual.max_bytes, log_size),
+    )
 
 
 def terraform_settings(read: Environment) -> TerraformSettings:

@@ -27,7 +27,18 @@ SERVER_SIDE = EXECUTION | {"iac.store", "iac.executor.accessor_local"}
 EVERYTHING = SERVER_SIDE | {"iac.settings", "iac.web", "iac.launchers", "iac.cli"}
 SERVERS_ACTORS = tuple(
     f"iac.actors.{name}"
-    for name in ("dispatcher", "recovery", "local_runner", "fleet", "agent_talk", "agent_connection", "lease_keeper")
+    for name in (
+        "dispatcher",
+        "recovery",
+        "local_runner",
+        "fleet",
+        "agent_talk",
+        "roll_call",
+        "agent_connection",
+        "lease_keeper",
+        "log_persister",
+        "log_cleaner",
+    )
 )
 LAYERS: Mapping[str, frozenset[str]] = {
     "iac": frozenset(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iac.settings import BadSettings, ServerSettings
+from iac.settings import BadSettings, LogSettings, ServerSettings
 
 SECRET = "a-secret-of-sixteen-characters"
 
@@ -43,6 +43,9 @@ def test_everything_that_is_set_is_read(tmp_path: Path) -> None:
             "IAC_DRAIN_SECONDS": "60",
             "IAC_LOG_LEVEL": "DEBUG",
             "IAC_LOG_FORMAT": "json",
+            "IAC_LOG_CACHE_HOURS": "48",
+            "IAC_LOG_RETENTION_DAYS": "90",
+            "IAC_LOG_MAX_BYTES": "1073741824",
             "IAC_TERRAFORM_DIR": str(tmp_path),
             "IAC_TERRAFORM_MIRROR": "https://mirror.example/terraform/",
             "IAC_TERRAFORM_KEY_FILE": str(tmp_path / "gpg"),
@@ -56,6 +59,7 @@ def test_everything_that_is_set_is_read(tmp_path: Path) -> None:
     assert read.secret_key == f"{SECRET},old-{SECRET}"
     assert (read.local_executor, read.local_plan_concurrency) == (False, 5)
     assert (read.log_level, read.log_format) == ("debug", "json")
+    assert read.logs == LogSettings(cache_hours=48, retention_days=90, max_bytes=1 << 30)
     assert read.terraform.mirror == "https://mirror.example/terraform"
     assert read.terraform.environment == ("HTTPS_PROXY", "SSL_CERT_FILE")
     assert not read.terraform.download
@@ -70,6 +74,9 @@ def test_all_that_is_wrong_is_told_at_once_each_with_its_name(tmp_path: Path) ->
         IAC_LOCAL_PLAN_CONCURRENCY="0",
         IAC_DRAIN_SECONDS="five",
         IAC_LOG_LEVEL="loud",
+        IAC_LOG_CACHE_HOURS="0",
+        IAC_LOG_RETENTION_DAYS="-1",
+        IAC_LOG_MAX_BYTES="1000",
         IAC_TLS_CERT=str(tmp_path / "missing"),
         IAC_TERRAFORM_DIR=str(tmp_path / "missing"),
         IAC_TERRAFORM_MIRROR="ftp://mirror",
@@ -85,6 +92,9 @@ def test_all_that_is_wrong_is_told_at_once_each_with_its_name(tmp_path: Path) ->
         "IAC_LOCAL_PLAN_CONCURRENCY",
         "IAC_DRAIN_SECONDS",
         "IAC_LOG_LEVEL",
+        "IAC_LOG_CACHE_HOURS",
+        "IAC_LOG_RETENTION_DAYS",
+        "IAC_LOG_MAX_BYTES",
         "IAC_TLS_CERT",
         "IAC_TLS_CERT, IAC_TLS_KEY",
         "IAC_TERRAFORM_DIR",

@@ -33,7 +33,7 @@ from iac.domain.messages import HeartbeatAck
 from iac.errors import IacError, Invalid, StartFailed
 from iac.executor import identity
 from iac.executor.proxying import Proxy, proxy_for
-from iac.executor.remote_client import open_client
+from iac.executor.remote_client import Patience, open_client
 from iac.executor.run import ExecutorPolicy
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ async def run_agent(
     orders, times = orders or Orders(), times or AgentTimes()
     with ungrouped(StartFailed), identity.locked(settings.data_dir):
         tls, proxy = settings.tls(), _proxy(settings, env)
-        async with open_client(settings.endpoint, tls=tls, proxy=proxy) as client:
+        patience = Patience(connect=times.connect_within, answer=times.answer_within)
+        async with open_client(settings.endpoint, tls=tls, proxy=proxy, patience=patience) as client:
             enrolment = _enrolment(settings)
             session = Session(client, enrolment, times)
             if await _unless(orders.stop, session.open):
@@ -153,6 +154,7 @@ class _Life:
             nursery.start_soon(self._fateful, partial(poll_while_down, link.line, self._ask, link.wake, link.times))
             nursery.start_soon(self._fateful, link.session.keep)
             nursery.start_soon(self._tick)
+            nursery.start_soon(link.desk.streamer.run)
             nursery.start_soon(canceller, link.desk.cancellations, made.running)
             nursery.start_soon(self._obey_stop)
             nursery.start_soon(self._depart)

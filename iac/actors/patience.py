@@ -23,6 +23,8 @@ class AgentTimes:
     lease: float = 60.0
     welcome_within: float = 10.0
     connect_within: float = 10.0
+    answer_within: float = 60.0
+    """For each HTTP request: how long nothing may come of an answer, or go of a body."""
     retry_most: float = 30.0
     steady_after: float = 60.0
     """A connection that lasted so long starts the retries over."""

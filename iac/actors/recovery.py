@@ -27,7 +27,7 @@ from iac.errors import IacError, NotFound
 from iac.executor import steps, workdir
 from iac.executor.accessor_local import LocalDataAccessor
 from iac.executor.leftovers import kill_leftovers
-from iac.executor.log_spool import Carrier, open_log
+from iac.executor.log_carrier import Carrier, open_log, unprepared
 from iac.executor.process import PidRecord, read_pid_file
 from iac.executor.run import ExecutorPolicy, Run
 from iac.store import logs, tasks
@@ -109,7 +109,9 @@ class Salvage:
     async def _log_and_state(self, run: Run, began: str) -> str | None:
         masked = await trio.to_thread.run_sync(workdir.masked_values, run.workdir)
         carrier = Carrier(
-            send=partial(self.accessor.save_task_log, run.order), on_stage=_nothing_to_say, on_progress=_no_progress
+            prepare=unprepared(partial(self.accessor.save_task_log, run.order)),
+            on_stage=_nothing_to_say,
+            on_progress=_no_progress,
         )
         async with open_log(
             run.workdir.raw_log,

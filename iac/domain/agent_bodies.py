@@ -186,6 +186,10 @@ class StateAnswer(Message, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class Stored(Message, frozen=True, kw_only=True):
+    status: Literal["ok"] = "ok"
+
+
 class PlanBody(Message, frozen=True, kw_only=True):
     """`file` and `json` are bytes (base64 on the wire); `sha256` is the file's."""
 

@@ -59,6 +59,10 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     """A claim younger than this may be missing in a list that was long on its way; a slower connection is replaced."""
     tick: float = 1.0
     look: float = 5.0
+    session: float = 3600.0
+    """How long a session lasts; agents renew it in time."""
+    session_overlap: float = 120.0
+    """How long a session goes on after the next one was made."""
 
     def scaled(self, by: float) -> Times:
         return Times(**{name: getattr(self, name) * by for name in self.__struct_fields__})

@@ -46,6 +46,11 @@ def looks_like(kind: Kind, token: str) -> bool:
     return token[-CHECK:] == _check(token[:-CHECK])
 
 
+def kind_of(token: str) -> Kind | None:
+    """The kind whose shape it has."""
+    return next((kind for kind in PREFIXES if looks_like(kind, token)), None)
+
+
 def token_hash(token: str) -> bytes:
     """What is stored of a token; its entropy makes a slow hash needless."""
     return hashlib.sha256(token.encode()).digest()

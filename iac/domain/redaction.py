@@ -223,6 +223,11 @@ class Masker:
         """The rest. The masker is as new afterwards."""
         return self._step(b"", last=True) if self._finder else b""
 
+    def cut(self) -> int:
+        """What comes next does not follow what came: the bytes held back are forgotten. Returns how many they were."""
+        held, self._held, self._covered = len(self._held), b"", 0
+        return held
+
     def mask(self, data: bytes) -> bytes:
         """A whole text that is not part of the stream."""
         apart = self.another()

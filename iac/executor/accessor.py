@@ -6,6 +6,7 @@ its answer is the bundle, and giving it out is the claim. One contract suite hol
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from iac.domain.work import ResourceProgress, Result, RunTask, SavedPlan, StatePush, StateReceipt, TaskData
@@ -30,6 +31,12 @@ class DataAccessor(Protocol):
         """Stores masked bytes for good and returns the offset to go on at; repeating a call changes nothing.
 
         Raises LogRefused (log_gap, log_conflict, log_closed) and TooLarge; then nothing of the chunk was stored.
+        """
+        ...
+
+    async def ready_task_log(self, order: RunTask, offset: int, data: bytes) -> Callable[[], Awaitable[int]]:
+        """Makes masked bytes ready to be sent, which may take a while and touches nothing; what it returns does what
+        `save_task_log` does, as often as it is called. So the next bytes are packed while others are on their way.
         """
         ...
 

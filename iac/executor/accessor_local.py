@@ -24,7 +24,7 @@ from iac.domain.work import (
     StateReceipt,
     TaskData,
 )
-from iac.errors import BadRequest, Conflict, Fenced
+from iac.errors import BadRequest, Conflict, Fenced, NotFound
 from iac.executor.terraform import sensitive_values
 from iac.store import configurations, creation, logs, plans, standings, statefiles, tasks
 from iac.store.database import Connection, Database
@@ -41,6 +41,9 @@ Noted = Callable[[Connection], Awaitable[object]]
 def _nobody() -> None: ...
 
 
+def _nobody_cares(task_id: int, fence: int, offset: int, data: bytes) -> None: ...
+
+
 class Changes(msgspec.Struct, frozen=True):
     """Who is told what changed; all are called in the loop, must not block, and may miss nothing."""
 
@@ -48,6 +51,8 @@ class Changes(msgspec.Struct, frozen=True):
     log: Callable[[int], None]
     slot: Callable[[], None] = _nobody
     """A phase is over: another may begin, while the runner still cleans up."""
+    stored: Callable[[int, int, int, bytes], None] = _nobody_cares
+    """Task, fence, offset and bytes of a piece of a log that is stored now."""
 
 
 class LocalDataAccessor:
@@ -91,8 +96,12 @@ class LocalDataAccessor:
         # The tail that the executor keeps back lies within its own cap; the store's fuse is a little above it.
         limit = self._log_max + logs.LARGEST_CHUNK
         after = await self._log_cache.append(order.task_id, order.fence, offset, data, limit=limit, durable=from_afar)
+        self._changes.stored(order.task_id, order.fence, offset, data)
         self._changes.log(order.task_id)
         return after
+
+    async def ready_task_log(self, order: RunTask, offset: int, data: bytes) -> Callable[[], Awaitable[int]]:
+        return partial(self.save_task_log, order, offset, data)
 
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._database.tx(tasks.set_stage, order.task_id, order.fence, stage)
@@ -170,7 +179,10 @@ async def _data(c: Connection, keyring: Keyring, task: Task, order: RunTask, log
 async def _plan(c: Connection, keyring: Keyring, task: Task, state: CurrentState | None) -> SavedPlan:
     """The plan to apply, if the workspace still stands where it was made."""
     source = task.plan_task_id or task.id
-    plan = await plans.saved(c, keyring, source)
+    try:
+        plan = await plans.saved(c, keyring, source)
+    except NotFound as gone:
+        raise Conflict(gone.message, code=gone.code) from None
     if plan.facts.digest != task.plan_digest:
         raise creation.stale(source, plan.facts.serial, state.serial if state else None)
     now_at = (state.serial, state.lineage) if state else (None, None)

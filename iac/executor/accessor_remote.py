@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import httpx
@@ -35,7 +36,8 @@ from iac.executor.remote_client import AgentClient, Done
 T = TypeVar("T")
 
 IN_A_THREAD = 64 * 1024
-GZIP_LEVEL = 6
+GZIP_LEVEL, LOG_GZIP_LEVEL = 6, 1
+"""A log is packed while it grows: level 1 takes a quarter of the time of level 6, for a third more bytes."""
 LEAST_PACE, MOST_PACE = 1.0, 300.0
 """Seconds between two log chunks that a server may ask for."""
 
@@ -82,7 +84,13 @@ class RemoteDataAccessor:
         return answer.as_task_data(order)
 
     async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
+        return await (await self.ready_task_log(order, offset, data))()
+
+    async def ready_task_log(self, order: RunTask, offset: int, data: bytes) -> Callable[[], Awaitable[int]]:
         body = await _packed(len(data), lambda: msgspec.json.encode(_chunk(offset, data)))
+        return partial(self._save_task_log, order, body)
+
+    async def _save_task_log(self, order: RunTask, body: bytes) -> int:
         try:
             answer = await self._ask(order, "POST", "logs/chunk", LogChunkAnswer, body)
         except BadRequest as error:
@@ -190,12 +198,13 @@ async def _packed(size: int, encode: Callable[[], bytes]) -> bytes:
 
 
 def _chunk(offset: int, data: bytes) -> LogChunkBody:
-    return LogChunkBody(offset=offset, data=_gzipped(data), checksum=hashlib.sha256(data).hexdigest(), length=len(data))
+    packed = _gzipped(data, LOG_GZIP_LEVEL)
+    return LogChunkBody(offset=offset, data=packed, checksum=hashlib.sha256(data).hexdigest(), length=len(data))
 
 
 def _state(push: StatePush) -> StateBody:
     return StateBody(state=_gzipped(push.data), sha256=push.sha256, partial=push.partial)
 
 
-def _gzipped(data: bytes) -> str:
-    return base64.b64encode(gzip.compress(data, GZIP_LEVEL, mtime=0)).decode()
+def _gzipped(data: bytes, level: int = GZIP_LEVEL) -> str:
+    return base64.b64encode(gzip.compress(data, level, mtime=0)).decode()

@@ -12,13 +12,15 @@ from typing import Literal
 import trio
 
 from iac.domain import rendering
+from iac.domain.log_transform import Transform
 from iac.domain.redaction import Masker
 from iac.domain.work import LogDigest, ResourceProgress, Result, RunTask, TaskData
 from iac.errors import AlreadyFinal, Fenced, IacError, IllegalTransition, Unavailable
 from iac.executor import steps, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.binaries import Binaries
-from iac.executor.log_spool import Carrier, LogSpool, Transform, open_log
+from iac.executor.log_carrier import Carrier, open_log
+from iac.executor.log_spool import LogSpool
 from iac.executor.run import FAILURES, ExecutorPolicy, Hooks, Run, StepFailed, failure_of, refused_by_host
 from iac.telemetry import bound
 
@@ -112,7 +114,7 @@ class TerraformExecutor:
     async def _with_log(self, run: Run) -> None:
         secrets = run.data.sensitive_values
         carrier = Carrier(
-            send=partial(self._accessor.save_task_log, run.order),
+            prepare=partial(self._accessor.ready_task_log, run.order),
             on_stage=partial(self._accessor.note_stage, run.order),
             on_progress=partial(self._note_progress, run.order, Masker(secrets)),
         )

@@ -49,7 +49,6 @@ API = "/api/v1"
 IN_A_THREAD = PIECE = 64 * 1024
 SEND_BUFFER = 128 * 1024
 """Bytes that the kernel holds back at most: what it still has to send counts as waiting for the answer."""
-TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30.0)
 """An idle connection is given up well before the server (75 s) or a proxy (60 s, mostly) does it."""
 
@@ -81,6 +80,16 @@ _BY_STATUS: Mapping[int, type[IacError]] = {
     507: StorageFull,
 }
 _OWN = frozenset({"code", "message", "retryable"})
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds until a server is given up: that does not take the connection, or of which nothing more comes."""
+
+    connect: float = 10.0
+    answer: float = 60.0
+
+
+USUAL = Patience()
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -137,7 +146,9 @@ class AgentClient:
 
 
 @asynccontextmanager
-async def open_client(endpoint: str, *, tls: ssl.SSLContext, proxy: Proxy | None) -> AsyncIterator[AgentClient]:
+async def open_client(
+    endpoint: str, *, tls: ssl.SSLContext, proxy: Proxy | None, patience: Patience = USUAL
+) -> AsyncIterator[AgentClient]:
     """A client for this server, with connections of its own."""
     transport = httpx.AsyncHTTPTransport(
         verify=tls,
@@ -146,8 +157,9 @@ async def open_client(endpoint: str, *, tls: ssl.SSLContext, proxy: Proxy | None
         proxy=None if proxy is None else httpx.Proxy(proxy.url),
         socket_options=[(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)],
     )
+    timeout = httpx.Timeout(patience.answer, connect=patience.connect)
     headers = {"User-Agent": f"iac-agent/{__version__}"}
-    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=TIMEOUT, headers=headers) as http:
+    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=timeout, headers=headers) as http:
         yield AgentClient(http, endpoint)
 
 

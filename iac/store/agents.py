@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from iac.domain.agent_bodies import Register, Registered, Session
-from iac.domain.agent_tokens import looks_like, token_hash
+from iac.domain.agent_tokens import kind_of, looks_like, token_hash
 from iac.domain.ids import is_name
 from iac.domain.messages import Heartbeat
 from iac.domain.records import AgentRecord, Pool, PoolToken
@@ -201,6 +201,15 @@ async def authenticate_session(c: Connection, token: str) -> AgentRecord | None:
     return None if row is None else _from_row(row)
 
 
+async def ever_given(c: Connection, token: str) -> bool:
+    """Whether it is a token that was good once: whoever has it is no guesser, even if it is good for nothing now."""
+    tables = {"pool": "pool_token", "session": "agent_session", "task": "task_token"}
+    kind = kind_of(token)
+    if kind not in tables:
+        return False
+    return bool(await c.value(f"SELECT true FROM {tables[kind]} WHERE hash = :hash", hash=token_hash(token)))
+
+
 async def authenticate_instance(c: Connection, agent_id: str, pool_id: str, secret: str) -> AgentRecord | None:
     """The agent that proves itself by its secret, beside a token of its pool; None as for a session."""
     if not looks_like("instance", secret):
@@ -268,16 +277,20 @@ async def names_of(c: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row["id"]: row["name"] for row in rows}
 
 
-async def seen(c: Connection, agent_id: str, beat: Heartbeat) -> None:
-    """The agent was heard, and this is how it does. What it says of draining is its own affair: that of an admin stays."""
+async def seen(c: Connection, beats: Mapping[str, Heartbeat]) -> None:
+    """The agents were heard, and this is how they do. What they say of draining is their own: that of an admin stays."""
+    ordered = sorted(beats.items())
     await c.run(
-        """UPDATE agent SET last_seen_at = now(), cpu_usage = :cpu, mem_usage = :mem, disk_free = :disk, plan_limit = :limit
-           WHERE id = :id AND retired_at IS NULL""",
-        id=agent_id,
-        cpu=beat.cpu_usage,
-        mem=beat.mem_usage,
-        disk=max(0, min(beat.disk_free, 2**63 - 1)),
-        limit=max(1, min(beat.plan_limit, 1000)),
+        """UPDATE agent a SET last_seen_at = now(), cpu_usage = b.cpu, mem_usage = b.mem, disk_free = b.disk,
+                              plan_limit = b.plans
+           FROM unnest(CAST(:ids AS text[]), CAST(:cpu AS float8[]), CAST(:mem AS float8[]), CAST(:disk AS bigint[]),
+                       CAST(:plans AS int[])) AS b (id, cpu, mem, disk, plans)
+           WHERE a.id = b.id AND a.retired_at IS NULL""",
+        ids=[agent_id for agent_id, _ in ordered],
+        cpu=[min(max(beat.cpu_usage, 0.0), 1.0) for _, beat in ordered],
+        mem=[min(max(beat.mem_usage, 0.0), 1.0) for _, beat in ordered],
+        disk=[max(0, min(beat.disk_free, 2**63 - 1)) for _, beat in ordered],
+        plans=[max(1, min(beat.plan_limit, 1000)) for _, beat in ordered],
     )
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 EX_UNAVAILABLE = 69
 MIN_VERSION = 14
 COMMAND_TIMEOUT = 20.0
+PREPARED = 300
+"""Statements that each connection keeps prepared: more than there are in use, or they would be parsed again and again."""
 P = ParamSpec("P")
 R = TypeVar("R")
 Row = Mapping[str, Any]
@@ -52,32 +56,57 @@ _GONE = (
 )
 
 
+_PARAMETER = re.compile(r"(?<![:\w]):([a-zA-Z_]\w*)")  # not the second colon of a cast, not a time in a format
+
+
+@lru_cache(maxsize=1024)
+def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
+    """A statement with `:name` parameters as PostgreSQL wants it ($1 …), and the names in the order of the numbers.
+
+    Remembered, because `databases` does this anew each time, by way of SQLAlchemy's compiler and the repr of every value:
+    that takes longer than what the database does.
+    """
+    numbers: dict[str, int] = {}
+    text = _PARAMETER.sub(lambda found: f"${numbers.setdefault(found[1], len(numbers) + 1)}", sql)
+    return text, tuple(numbers)
+
+
+def _bound(sql: str, values: Mapping[str, object]) -> tuple[str, list[object]]:
+    text, names = numbered(sql)
+    if len(names) != len(values):
+        raise TypeError(f"The statement's parameters are {names}, not {tuple(values)}.")
+    return text, [values[name] for name in names]
+
+
 class Connection:
     """What a store function sees of the database: named parameters in, mappings out."""
 
-    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - databases has no types
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg has no types
         self._connection = connection
 
     async def all(self, sql: str, **values: object) -> list[Row]:
-        return [row._mapping for row in await self._connection.fetch_all(sql, values)]
+        text, arguments = _bound(sql, values)
+        return [dict(row) for row in await self._connection.fetch(text, *arguments)]
 
     async def first(self, sql: str, **values: object) -> Row | None:
-        row = await self._connection.fetch_one(sql, values)
-        return None if row is None else row._mapping
+        text, arguments = _bound(sql, values)
+        row = await self._connection.fetchrow(text, *arguments)
+        return None if row is None else dict(row)
 
     async def value(self, sql: str, **values: object) -> Any:  # noqa: ANN401 - the caller knows its column
-        return await self._connection.fetch_val(sql, values)
+        text, arguments = _bound(sql, values)
+        return await self._connection.fetchval(text, *arguments)
 
     async def run(self, sql: str, **values: object) -> None:
-        await self._connection.execute(sql, values)
+        await self.value(sql, **values)
 
     async def script(self, sql: str) -> None:
         """Several statements at once, without parameters."""
-        await self._connection.raw_connection.execute(sql)
+        await self._connection.execute(sql)
 
     async def many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """One statement with positional parameters ($1 …) for many rows, in one round trip."""
-        await self._connection.raw_connection.executemany(sql, rows)
+        await self._connection.executemany(sql, rows)
 
 
 class Database:
@@ -92,6 +121,7 @@ class Database:
             ssl=ssl,
             timeout=10,
             command_timeout=COMMAND_TIMEOUT,
+            statement_cache_size=PREPARED,
             reset=_leave,
             server_settings={
                 "application_name": "iac-server",
@@ -108,9 +138,10 @@ class Database:
 
         async def body() -> R:
             async with self._pool.connection() as connection:
-                with _in_step(connection.raw_connection):
-                    async with connection.raw_connection.transaction():
-                        return await function(Connection(connection), *args, **kwargs)
+                raw_connection = connection.raw_connection
+                with _in_step(raw_connection):
+                    async with raw_connection.transaction():
+                        return await function(Connection(raw_connection), *args, **kwargs)
 
         return await self._bridge(body)
 
@@ -124,8 +155,9 @@ class Database:
 
         async def body() -> R:
             async with self._pool.connection() as connection:
-                with _in_step(connection.raw_connection):
-                    return await function(Connection(connection), *args, **kwargs)
+                raw_connection = connection.raw_connection
+                with _in_step(raw_connection):
+                    return await function(Connection(raw_connection), *args, **kwargs)
 
         return await self._bridge(body)
 

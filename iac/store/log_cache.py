@@ -12,12 +12,11 @@ import errno
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import trio
 
@@ -38,21 +37,20 @@ from iac.domain.logs import (
 from iac.domain.records import LogStream
 from iac.domain.work import LogDigest
 from iac.errors import Gone, LogRefused, StorageFull, TooLarge, Unavailable
-from iac.store import log_archive, log_files, logs
+from iac.store import logs
 from iac.store.database import Database
-from iac.store.log_files import Key, LogFile
+from iac.store.log_bytes import LogBytes
+from iac.store.log_files import BLOCK, CachedFile, Key, LogFile
 from iac.store.logs import Part
 
 log = logging.getLogger(__name__)
 
 MOST_OPEN = 256
 MOST_TOLD = 10_000
-THREADS = 8
 ATTEMPTS = 5
 """How often an append is decided anew because the row was changed meanwhile."""
 BATCH = 8 * 1024 * 1024
 """Bytes that wait for the database before its writer is woken."""
-T = TypeVar("T")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -80,13 +78,12 @@ class LogCache:
     """The logs of all tasks. `directory` is this server's alone."""
 
     def __init__(self, database: Database, directory: Path, *, most_open: int = MOST_OPEN) -> None:
-        self.directory = directory
+        self.bytes = LogBytes(database, directory)
         self.full = trio.Event()
         """Set when so much is waiting for the database that it should not wait longer; its writer renews it."""
         self._database = database
         self._most_open = most_open
         self._streams: OrderedDict[Key, _Stream] = OrderedDict()
-        self._threads = trio.CapacityLimiter(THREADS)
         self._mismatched: set[int] = set()
         self._waiting = 0
 
@@ -115,7 +112,7 @@ class LogCache:
         verdict = accept(stream.length, offset, len(data), closed=row.state != "open", limit=limit)
         settled: Settled | Gap | OverLimit
         if isinstance(verdict, Compare):
-            stored = await self._bytes(row, verdict.offset, verdict.size)
+            stored = await self.bytes.read(row, verdict.offset, verdict.size)
             settled = compared(verdict, first_difference(stored, data[: verdict.size]))
         else:
             settled = verdict
@@ -152,10 +149,12 @@ class LogCache:
             return False
         digest = None if stream.digest is None or stream.digest[0] != before else stream.digest[1].copy()
         try:
-            await self._in_thread(partial(file.append, before, data, digest, durable=durable))
+            await self.bytes.in_thread(partial(file.append, before, data, digest, durable=durable))
         except OSError as error:
             raise _refused(error) from error
         if not await self._database.single(logs.grow, *stream.key, before, after):
+            # Nobody acknowledged these; and they must not be taken for what the row may speak of now.
+            await self.bytes.in_thread(partial(file.cut, before))
             return False
         stream.row, stream.length = row, after
         stream.digest = None if digest is None else (after, digest)
@@ -210,17 +209,16 @@ class LogCache:
     async def _made_whole(self, stream: _Stream, row: LogStream) -> LogStream:
         """The file of an open stream has exactly the row's bytes afterwards; or as many as are left, and the row says so."""
         if stream.file is None:
-            path = log_files.path_of(self.directory, stream.key, row.created_at)
-            stream.file = await self._in_thread(partial(LogFile, path))
+            stream.file = await self.bytes.in_thread(partial(LogFile, self.bytes.path(row)))
         file = stream.file
-        size = await self._in_thread(lambda: file.size)
+        size = await self.bytes.in_thread(lambda: file.size)
         if size > row.length:
-            await self._in_thread(partial(file.cut, row.length))
+            await self.bytes.in_thread(partial(file.cut, row.length))
         while size < row.persisted:
-            data = await self._archived(row, size, log_files.BLOCK)
+            data = await self.bytes.archived(row, size, BLOCK)
             if not data:
                 break
-            await self._in_thread(partial(file.append, size, memoryview(data), None, durable=True))
+            await self.bytes.in_thread(partial(file.append, size, memoryview(data), None, durable=True))
             size += len(data)
         return row if size >= row.length else await self._told_lost(row, size)
 
@@ -237,7 +235,7 @@ class LogCache:
         async with self._held(Key(task_id, fence)) as stream:
             row = await self._look(stream)
             if row.state != "open" and row.expired_at is None:
-                left = max(row.persisted, await self._in_thread(partial(_size_of, self._path(row))))
+                left = max(row.persisted, await self.bytes.size_on_disk(row))
                 if left < row.length:
                     stream.row, row = None, await self._told_lost(row, left)
             return row
@@ -260,31 +258,13 @@ class LogCache:
             for row, (start, end) in zip(rows, pairwise(ends), strict=True):
                 low, high = max(offset, start), min(wanted, end)
                 if low < high:
-                    pieces.append(await self._bytes(row, low - start, high - low))
+                    pieces.append(await self.bytes.read(row, low - start, high - low))
                     if len(pieces[-1]) < high - low:
                         await self.reconcile(row.task_id, row.fence)
                         break
             else:
                 return Part(offset, b"".join(pieces), ends[-1])
         raise Unavailable("The log cannot be read now; try again.")
-
-    async def _bytes(self, row: LogStream, offset: int, size: int) -> bytes:
-        """Stored bytes of one stream: from its file, or from the database when that is gone. Shorter if neither has all."""
-        try:
-            data = await self._in_thread(partial(log_files.read_at, self._path(row), offset, size))
-        except OSError as error:
-            log.error("a log file cannot be read", extra={"path": str(self._path(row)), "error": str(error)})
-            data = b""
-        if len(data) < size:
-            data += await self._archived(row, offset + len(data), size - len(data))
-        return data
-
-    async def _archived(self, row: LogStream, offset: int, size: int) -> bytes:
-        found = await self._database.read(log_archive.chunks, row.task_id, row.fence, offset, size)
-        return await self._in_thread(partial(log_archive.unpacked, found, offset, size))
-
-    def _path(self, row: LogStream) -> Path:
-        return log_files.path_of(self.directory, Key(row.task_id, row.fence), row.created_at)
 
     # The end
 
@@ -307,8 +287,8 @@ class LogCache:
 
     async def _end(self, stream: _Stream, file: LogFile, said: LogDigest, *, strict: bool) -> End:
         try:
-            await self._in_thread(file.sync)
-            digest = stream.digest or (stream.length, await self._in_thread(partial(file.digest, stream.length)))
+            await self.bytes.in_thread(file.sync)
+            digest = stream.digest or (stream.length, await self.bytes.in_thread(partial(file.digest, stream.length)))
         except OSError as error:
             raise _refused(error) from error
         stream.digest = digest
@@ -327,7 +307,7 @@ class LogCache:
                 "The stored log is another one than you say. What is stored stays; report again to accept.",
                 code="log_mismatch",
                 next_offset=stream.length,
-                blocks=await self._in_thread(partial(file.block_digests, stream.length)),
+                blocks=await self.bytes.in_thread(partial(file.block_digests, stream.length)),
             )
         self._mismatched.discard(stream.key.fence)
         if end.state != "complete":
@@ -337,19 +317,16 @@ class LogCache:
             )
         return end
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(call, limiter=self._threads)
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+    async def remove(self, file: CachedFile) -> None:
+        """Deletes a file that is not needed any more."""
+        async with self._held(file.key) as stream:
+            stream.release()
+            await self.bytes.in_thread(partial(file.path.unlink, missing_ok=True))
 
 
 def _refused(error: OSError) -> StorageFull | Unavailable:
     if error.errno in _FULL:
+        log.error("the disk for logs is full; nothing is acknowledged until there is room")
         return StorageFull("The disk for logs is full; nothing was stored. Free some space in the data directory.")
     log.error("the disk for logs fails", extra={"error": str(error)})
     return Unavailable("The disk for logs cannot be used right now; try again.")

@@ -150,6 +150,14 @@ def digest_of(path: Path, length: int) -> str | None:
         file.close()
 
 
+def size_of(path: Path) -> int:
+    """0 where there is no file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def files_in(root: Path) -> Iterator[CachedFile]:
     """All log files, day by day, the oldest first."""
     for day in _days(root):

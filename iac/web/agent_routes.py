@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from quart import Response
+import trio
+from quart import Response, request
 
 from iac.actors import agent_talk
 from iac.domain import pool_bodies
@@ -61,7 +62,15 @@ def _identity(api: Api, platform: Platform) -> None:
             within(registers, token.id, "registrations")
             within(registers, f"ip {peer()}", "registrations")
         check_version(call.body.protocol_versions)
-        made = await platform.write(agents.register, call.body, token, peer())
+        times = platform.fleet.times
+        made = await platform.write(
+            agents.register,
+            call.body,
+            token,
+            peer(),
+            session_s=times.session,
+            overlap_s=times.session_overlap,
+        )
         status = 200 if made.instance_secret is None else 201
         return Response(msgspec.json.encode(made), status=status, content_type=JSON, headers=NO_STORE)
 
@@ -78,28 +87,37 @@ def _identity(api: Api, platform: Platform) -> None:
                 raise good_for_nothing()
         else:
             own(call.caller, agent_id)
-        session = await platform.write(agents.new_session, agent_id, call.body.boot_id)
+        times = platform.fleet.times
+        session = await platform.write(
+            agents.new_session,
+            agent_id,
+            call.body.boot_id,
+            session_s=times.session,
+            overlap_s=times.session_overlap,
+        )
         return Response(msgspec.json.encode(session), content_type=JSON, headers=NO_STORE)
 
 
 def _channel(api: Api, platform: Platform) -> None:
     @api.operation(
         "POST", f"{AGENTS}/<agent>/heartbeat", "A heartbeat, where the control channel cannot be opened", tag=TAG,
-        right=None, auth="session", body=Heartbeat, answer=HeartbeatAck,
+        right=None, auth="session", body=Heartbeat, answer=HeartbeatAck, conflicts=("session_conflict",),
     )  # fmt: skip
     async def send_heartbeat(call: Call[Heartbeat, NoQuery]) -> HeartbeatAck:
         own(call.caller, call.path["agent"])
         if call.body.agent_id != call.caller.id:
             raise Forbidden("The heartbeat is another agent's.", code="wrong_scope")
+        platform.fleet.refuse_second(call.caller.id, call.body.boot_id, trio.current_time())
         member = platform.fleet.member(call.caller.id)
         return await agent_talk.heartbeat(platform.fleet, member, call.body)
 
     @api.operation(
         "GET", f"{AGENTS}/<agent>/tasks/pending", "What the control channel would say: orders and cancellations", tag=TAG,
-        right=None, auth="session", answer=Pending,
+        right=None, auth="session", answer=Pending, conflicts=("session_conflict",),
     )  # fmt: skip
     async def list_pending(call: Call[None, NoQuery]) -> Response:
         own(call.caller, call.path["agent"])
+        platform.fleet.refuse_second(call.caller.id, request.headers.get("X-IAC-Boot-Id", ""), trio.current_time())
         pending = platform.fleet.pending(call.caller.id)
         platform.dispatcher.wake()
         return Response(msgspec.json.encode(pending), content_type=JSON, headers=NO_STORE)

@@ -32,6 +32,7 @@ from iac.domain.agent_bodies import (
     StateBody,
     StatusAnswer,
     StatusBody,
+    Stored,
 )
 from iac.domain.messages import LogTimes
 from iac.domain.rates import Rates
@@ -53,7 +54,7 @@ INFLATIONS = 2
 STATE_LIMIT, STATE_INFLATED = 128 * MIB, 256 * MIB
 PLAN_LIMIT = 192 * MIB
 WATCHED_S = 1.0
-"""Seconds between two chunks of a log that somebody is watching."""
+"""Seconds between two chunks of a log that somebody watches, if the agent does not tell it live."""
 _VERDICTS = {"current": 201, "checkpoint": 201, "duplicate": 200, "quarantined": 202}
 
 Handler = Callable[[Call[Any, Any]], Awaitable[object]]
@@ -110,7 +111,8 @@ async def _headers(platform: Platform, held: AssignmentRecord) -> dict[str, str]
         status = (await platform.read(tasks.get, held.task_id)).status
     except Unavailable:
         status = held.task_status
-    interval = WATCHED_S if platform.log_grew.heeded(held.task_id) else LogTimes().interval_s
+    watched = platform.log_grew.heeded(held.task_id) and not platform.live.is_lively(held.task_id)
+    interval = WATCHED_S if watched else LogTimes().interval_s
     return {
         "X-IAC-Task-Status": status,
         "X-IAC-Server-Time": datetime.now(UTC).isoformat(),
@@ -306,7 +308,7 @@ def _files(api: Api, platform: Platform) -> None:
 
     @_operation(
         api, platform, "POST", "/plan", "Store the plan that will be applied if somebody confirms it", body=PlanBody,
-        status=201, conflicts=("fenced",), limit=PLAN_LIMIT, also=(507,),
+        answer=Stored, status=201, conflicts=("fenced",), limit=PLAN_LIMIT, also=(507,),
     )  # fmt: skip
     async def store_plan(call: Call[PlanBody, NoQuery]) -> Response:
         held, body = call.caller, call.body
@@ -314,4 +316,4 @@ def _files(api: Api, platform: Platform) -> None:
         await trio.to_thread.run_sync(log_chunks.check, body.file, body.sha256)
         plan = SavedPlan(facts=body.facts, file=body.file, json=body.json, lock_hcl=body.lock_hcl)
         await platform.accessor.save_plan(order_of(held), plan, list(body.planned))
-        return Response(b"", status=201, content_type=JSON)
+        return _json(Stored(), 201)

@@ -95,14 +95,14 @@ class Operation:
             found.add(503)
         if self.guarded:
             found.add(401)
-        if self.auth in ("session", "task", "session_or_user"):
+        if self.auth not in ("user", "pool"):
             found.add(403)  # a token is good for its own agent, its own task
         if self.auth != "user":
             found.add(429)
         if self.right is not None and any(self.right not in rights for rights in RIGHTS.values()):
             found.add(403)
-        if "<" in self.path:
-            found.add(404)
+        if "<" in self.path and "user" in self.auth:
+            found.add(404)  # an agent's path is its own, or it is refused
         if self.body is not None:
             found.add(400)
         if self.takes_body:

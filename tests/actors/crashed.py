@@ -11,11 +11,11 @@ import trio
 
 from iac.actors.recovery import Salvage, left_behind
 from iac.actors.running import Running
+from iac.domain.log_transform import Transform
 from iac.domain.work import RunTask
 from iac.executor import workdir
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.leftovers import start_time_of
-from iac.executor.log_spool import Transform
 from iac.executor.process import Ladder, write_pid_file
 from iac.executor.run import ExecutorPolicy
 from iac.executor.workdir import Workdir

@@ -31,6 +31,16 @@ async def test_log_bytes_are_appended_and_the_offset_to_go_on_at_comes_back(plat
     assert await platform.log(order) == (b"one\ntwo\n", "open")
 
 
+async def test_bytes_that_are_ready_change_nothing_until_they_are_sent(platform: PlatformUnderTest) -> None:
+    order = await logging(platform)
+
+    send = await platform.accessor.ready_task_log(order, 0, b"one\n")
+    assert (await platform.log(order))[0] == b""
+
+    assert (await send(), await send()) == (4, 4)
+    assert (await platform.log(order))[0] == b"one\n"
+
+
 @pytest.mark.parametrize("offset", [0, 2, 4, 7])
 async def test_log_bytes_that_are_there_already_are_not_stored_twice(platform: PlatformUnderTest, offset: int) -> None:
     order = await logging(platform)

@@ -10,9 +10,11 @@ from pathlib import Path
 import trio
 import trio.testing
 
+from iac.domain.log_transform import Transform
 from iac.domain.rendering import ResourceProgress
 from iac.errors import Fenced, StorageFull, Unavailable
-from iac.executor.log_spool import Carrier, LogPolicy, LogSpool, Pace, Transform, open_log
+from iac.executor.log_carrier import Carrier, open_log, unprepared
+from iac.executor.log_spool import LogPolicy, LogSpool, Pace
 
 
 @dataclass
@@ -41,22 +43,23 @@ class Platform:
 
 @asynccontextmanager
 async def a_log(tmp_path: Path, platform: Platform, pace: Pace) -> AsyncIterator[tuple[LogSpool, Transform]]:
-    carrier = Carrier(send=platform.send, on_stage=platform.stage, on_progress=platform.progress)
+    carrier = Carrier(prepare=unprepared(platform.send), on_stage=platform.stage, on_progress=platform.progress)
     policy = LogPolicy(limit=10**9, pace=pace)
     async with open_log(tmp_path / "raw.log", carrier, secrets=(), start=0, policy=policy) as opened:
         yield opened
 
 
-async def test_the_first_line_goes_at_once_and_the_next_ones_together(
+async def test_lines_go_together_when_the_oldest_is_old_enough(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     platform = Platform()
     async with a_log(tmp_path, platform, Pace(interval=30)) as (spool, _):
+        began = trio.current_time()
         for number in range(50):
             spool.say(f"line {number}")
             await trio.sleep(1)
-    assert len(platform.chunks) == 3
-    assert 30 <= platform.times[1] - platform.times[0] <= 31
+    assert len(platform.chunks) == 2
+    assert 30 <= platform.times[0] - began <= 30.1
     assert spool.complete
 
 
@@ -67,16 +70,16 @@ async def test_a_flush_does_not_wait_for_the_interval(tmp_path: Path, autojump_c
         await trio.sleep(1)
         spool.say("two")
         await trio.sleep(10)
-        assert len(platform.chunks) == 1
-        assert (spool.length, spool.stored) == (len("[iac] one\n[iac] two\n"), len("[iac] one\n"))
+        assert platform.chunks == []
+        assert (spool.length, spool.stored) == (len("[iac] one\n[iac] two\n"), 0)
         asked = trio.current_time()
         spool.flush()
         await trio.sleep(1)
-        assert platform.times[1] - asked < 0.2
+        assert platform.times[0] - asked < 0.2
         assert spool.stored == spool.length
         spool.begin("planning")
         await trio.sleep(1)
-        assert len(platform.chunks) == 3, "a new stage is told at once"
+        assert len(platform.chunks) == 2, "a new stage is told at once"
 
 
 async def test_a_shorter_interval_holds_from_now_on(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
@@ -87,14 +90,14 @@ async def test_a_shorter_interval_holds_from_now_on(tmp_path: Path, autojump_clo
         spool.say("two")
         spool.interval = 1.0
         await trio.sleep(0.2)
-        assert len(platform.chunks) == 2
+        assert len(platform.chunks) == 1
         spool.interval = None
         pace.interval = 2.0
         spool.say("three")
         await trio.sleep(1)
-        assert len(platform.chunks) == 2
+        assert len(platform.chunks) == 1
         await trio.sleep(1.2)
-        assert len(platform.chunks) == 3
+        assert len(platform.chunks) == 2
 
 
 async def test_a_full_chunk_does_not_wait(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
@@ -102,9 +105,10 @@ async def test_a_full_chunk_does_not_wait(tmp_path: Path, autojump_clock: trio.t
     async with a_log(tmp_path, platform, Pace(chunk=1000, interval=300)) as (spool, _):
         spool.say("one")
         await trio.sleep(1)
+        assert platform.chunks == []
         spool.say("x" * 2000)
         await trio.sleep(0.2)
-        assert len(platform.chunks) == 2
+        assert [len(data) for _, data in platform.chunks] == [1000, 1000]
 
 
 async def test_what_passes_is_tried_again_and_what_does_not_is_remembered(

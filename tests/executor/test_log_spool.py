@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from iac.domain.log_transform import Transform
 from iac.domain.rendering import ResourceProgress
 from iac.errors import LogRefused, Unavailable
-from iac.executor import log_spool
-from iac.executor.log_spool import RESERVE, Carrier, LogPolicy, LogSpool, Transform, open_log
+from iac.executor import log_carrier
+from iac.executor.log_carrier import Carrier, open_log, unprepared
+from iac.executor.log_spool import RESERVE, LogPolicy, LogSpool, Pace
 from tests.executor.workbench import becomes
 from tests.harness.tmpfs import fill, small_disk
 
@@ -54,7 +56,7 @@ class Sink:
 
     @property
     def carrier(self) -> Carrier:
-        return Carrier(send=self.send, on_stage=self.on_stage, on_progress=self.on_progress)
+        return Carrier(prepare=unprepared(self.send), on_stage=self.on_stage, on_progress=self.on_progress)
 
 
 @asynccontextmanager
@@ -147,7 +149,7 @@ async def test_an_abandoned_log_is_not_brought_to_an_end(tmp_path: Path) -> None
 
 
 async def test_an_outage_costs_time_and_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_spool, "RETRY_FIRST", 0.001)
+    monkeypatch.setattr(log_carrier, "RETRY_FIRST", 0.001)
     reads: list[int] = []
     read = os.pread
 
@@ -157,12 +159,13 @@ async def test_an_outage_costs_time_and_no_memory(tmp_path: Path, monkeypatch: p
         return read(fd, size, offset)
 
     monkeypatch.setattr(os, "pread", counting)
-    sink = Sink(down=8)
-    async with carried(tmp_path / "raw", sink) as (spool, _):
+    sink, chunk = Sink(down=8), 64 * 1024
+    policy = LogPolicy(limit=LIMIT, drain_within=20, pace=Pace(chunk=chunk, interval=0.005))
+    async with carried(tmp_path / "raw", sink, policy=policy) as (spool, _):
         os.write(spool.fd, b"x" * 3_900_000)
         await becomes(lambda: sink.down == 0)
-        # While nobody takes them, at most about a chunk was read ahead.
-        assert max(reads) <= log_spool.CHUNK + log_spool.READ
+        # While nobody takes them, only a few chunks were read ahead.
+        assert max(reads) <= log_carrier.AHEAD * chunk + log_carrier.READ
 
     assert len(sink.data) == 3_900_000
 
@@ -174,7 +177,7 @@ async def test_a_refusal_for_good_ends_the_carriage_and_not_the_body(tmp_path: P
         sink.calls += 1
         raise LogRefused("closed", code="log_closed")
 
-    carrier = Carrier(send=refuse, on_stage=sink.on_stage, on_progress=sink.on_progress)
+    carrier = Carrier(prepare=unprepared(refuse), on_stage=sink.on_stage, on_progress=sink.on_progress)
     async with open_log(tmp_path / "raw", carrier, secrets=[], start=0, policy=POLICY) as (spool, _):
         os.write(spool.fd, b"x\n")
         await becomes(lambda: sink.calls == 1)

@@ -20,7 +20,7 @@ METHODS = ["get_task_data", "save_task_log", "note_stage", "save_plan", "update_
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("steps", "executor", "log_spool"):
+    for module in ("steps", "executor", "log_carrier"):
         monkeypatch.setattr(f"iac.executor.{module}.RETRY_FIRST", 0.01)
 
 

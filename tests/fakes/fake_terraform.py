@@ -5,7 +5,9 @@ product starts it with an environment that knows nothing of ours. Without a scen
 with one `terraform_data.a` and the local backend. A scenario is a JSON object:
 
     version      what `version` reports
-    ledger       file that gets one JSON line per event: start (argv, pid), sigterm, stop (exit)
+    ledger       file that gets one JSON line per event: start (argv), sigterm, stop (exit, the sha256 of the state that
+                 was written), and overlap, when another process of the same command and task still runs; each with pid,
+                 the monotonic time `at`, and `run`, the assignment as its work directory is named: <task>-<fence>
     every        manners for all subcommands
     commands     {"plan": {...}, "apply": {...}, …}: manners for one, over `every`
 
@@ -14,6 +16,7 @@ Manners, all optional, in the order in which they are performed:
     dump_env         file that gets the environment as JSON
     children         [{"kind": "background"|"setsid"|"double_fork", "pid_file": …, "sigterm_file"?: …, "env"?: {…}}]: each
                      stays for two minutes; a SIGTERM is noted in sigterm_file and otherwise ignored
+    print_env        names of environment variables, whose values are printed
     lines, error_lines   replace the subcommand's own stdout; go to stderr
     started_file     file touched before the flood
     flood_bytes      so much output in lines of 80 bytes
@@ -22,6 +25,7 @@ Manners, all optional, in the order in which they are performed:
                      file and waits for the other, then goes on with the next
     ready_file       file touched when all of the above is done and a SIGTERM would be heard
     sleep            seconds of work, or "forever"
+    until            path; works on until there is such a file
     ignore_sigterm   so many SIGTERMs are noted and ignored, -1: all of them
     finish_sleep     seconds between the SIGTERM that is obeyed and the end
     write_files      {path: text}
@@ -85,19 +89,21 @@ class Fake:
         self.ledger: str | None = scenario.get("ledger")
         self.manners: Manners = {**scenario.get("every", {}), **scenario.get("commands", {}).get(self.command, {})}
         self.sigterms = 0
+        self.written: str | None = None
         self.argv = argv
 
     def run(self) -> int:
         """Everything the call does; its exit code."""
         # Blocked and taken from the queue with sigtimedwait: no handler runs in the middle of anything.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        self.note_overlap()
         self.note("start", argv=self.argv)
         try:
             self.behave()
             code = self.exit_code
         except Interrupted:
             code = self.interrupted()
-        self.note("stop", exit=code)
+        self.note("stop", exit=code, state=self.written)
         return code
 
     def behave(self) -> None:
@@ -109,7 +115,8 @@ class Fake:
             publish(Path(manners["dump_env"]), json.dumps(dict(os.environ)))
         for child in manners.get("children", []):
             start_child(child)
-        opening = manners.get("lines", self.opening())
+        opening = [os.environ.get(name, "") for name in manners.get("print_env", [])]
+        opening += manners.get("lines", self.opening())
         write(1, "".join(f"{line}\n" for line in opening).encode())
         write(2, "".join(f"{line}\n" for line in manners.get("error_lines", [])).encode())
         touch(manners.get("started_file"))
@@ -118,6 +125,8 @@ class Fake:
             self.tell(each)
         touch(manners.get("ready_file"))
         self.work(manners.get("sleep", 0))
+        while "until" in manners and not Path(manners["until"]).exists():
+            self.work(0.02)
         for path, text in manners.get("write_files", {}).items():
             publish(Path(path), text)
         self.finish()
@@ -156,10 +165,23 @@ class Fake:
 
     def note(self, event: str, **extras: object) -> None:
         if self.ledger:
-            line = json.dumps({"event": event, "command": self.command, "pid": os.getpid(), **extras}) + "\n"
+            entry = {"event": event, "command": self.command, "pid": os.getpid(), "run": run(), "at": time.monotonic()}
+            line = json.dumps({**entry, **extras}) + "\n"
             fd = os.open(self.ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             write(fd, line.encode())
             os.close(fd)
+
+    def note_overlap(self) -> None:
+        """Tells of every process that does the same for the same task at this moment."""
+        same = [
+            entry
+            for entry in (ledger_of(Path(self.ledger)) if self.ledger else [])
+            if entry["command"] == self.command and entry["run"].partition("-")[0] == run().partition("-")[0]
+        ]
+        ended = {entry["pid"] for entry in same if entry["event"] == "stop"}
+        for entry in same:
+            if entry["event"] == "start" and entry["pid"] not in ended and works(entry["pid"]):
+                self.note("overlap", other=entry["pid"], with_run=entry["run"])
 
     def flag(self, name: str) -> str | None:
         """The value of `-name=value`."""
@@ -274,7 +296,9 @@ class Fake:
                  "lineage": old["lineage"], "outputs": self.outputs(), "resources": [resource],
                  "check_results": None}  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        publish(path, json.dumps({**state, **self.manners.get("state", {})}, indent=2) + "\n")
+        text = json.dumps({**state, **self.manners.get("state", {})}, indent=2) + "\n"
+        publish(path, text)
+        self.written = hashlib.sha256(text.encode()).hexdigest()
 
     def outputs(self) -> dict[str, Any]:
         given = self.manners.get("outputs", {})
@@ -299,6 +323,19 @@ RESOURCE = {
     "resource_name": "a",
     "resource_key": None,
 }
+
+
+def run() -> str:
+    """The assignment for which this process works: its work directory is around TMPDIR."""
+    return Path(os.environ.get("TMPDIR", "")).parent.name
+
+
+def works(pid: int) -> bool:
+    """Whether there is such a process that is more than the record of its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def event(kind: str, message: str, *, level: str = "info", **fields: object) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
@@ -192,6 +193,9 @@ class MemoryAccessor:
 
     async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
         return await self._call("save_task_log", self._append, order, offset, data)
+
+    async def ready_task_log(self, order: RunTask, offset: int, data: bytes) -> Callable[[], Awaitable[int]]:
+        return partial(self.save_task_log, order, offset, data)
 
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._call("note_stage", self._note, order, self.stages, [stage])

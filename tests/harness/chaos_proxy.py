@@ -8,7 +8,7 @@
         proxy.passes()               # whatever comes from now on gets through
 
 Verbs of one way (`up`, `down`): delay, rate, blackhole, hold, cut_after, half_close, rewrite (of control messages).
-Verbs of the proxy: reset, refuse_upgrade, answer (a page of its own), cut_answer, duplicate, leads_to.
+Verbs of the proxy: blackhole, forget, reset, refuse_upgrade, answer (a page of its own), cut_answer, duplicate, leads_to.
 
 A connection that lost bytes in a black hole stays dead after it, as one does whose NAT entry is gone; one that was held
 goes on. Requests are told apart by Content-Length; a chunked request's connection is passed on without a look.
@@ -81,6 +81,11 @@ class ChaosProxy:
     def blackhole(self) -> None:
         self.up.blackhole()
         self.down.blackhole()
+
+    def forget(self) -> None:
+        """As a NAT that drops its entries: open connections are dead from now on, new ones pass."""
+        self.up.forget()
+        self.down.forget()
 
     def reset(self) -> None:
         """Both ends of every open connection get an RST."""

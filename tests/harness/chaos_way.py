@@ -52,6 +52,11 @@ class Way:
         for lane in self._lanes:
             lane.go_on = trio.Event()
 
+    def forget(self) -> None:
+        """Open connections are dead from now on, and nobody is told; new ones pass."""
+        for lane in self._lanes:
+            lane.lost = True
+
     def cut_after(self, count: int) -> None:
         """Every connection is reset when it has carried so many bytes this way."""
         self.longest = count

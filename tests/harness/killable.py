@@ -69,9 +69,9 @@ def processes_of(data_dir: Path) -> list[int]:
 
 @asynccontextmanager
 async def killable_server(
-    root: Path, database_url: str | None, *, env: Mapping[str, str] | None = None
+    root: Path, database_url: str | None, *, env: Mapping[str, str] | None = None, program: str = "iac.server"
 ) -> AsyncIterator[Killable]:
-    """Started and answering; killed when the body ends if it still runs. The data are in `root`/data."""
+    """The module `program`, started and answering; killed when the body ends. Its data are in `root`/data."""
     root.mkdir(parents=True, exist_ok=True)
     log_file = root / f"server-{len(list(root.glob('server-*')))}.log"
     given = {
@@ -87,7 +87,7 @@ async def killable_server(
         given["IAC_DATABASE_URL"] = database_url
     with log_file.open("wb") as output:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "iac.server"],
+            [sys.executable, "-m", program],
             env=given,
             cwd=root,
             stdout=output,

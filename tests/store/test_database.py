@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from iac.errors import Invalid, StartFailed, Unavailable
-from iac.store.database import Connection, Database, _check_version, open_database
+from iac.store.database import Connection, Database, _check_version, numbered, open_database
 from iac.store.embedded import PostgresServer
 from tests.harness.postgres import execute, fresh_database
 from tests.store import given
@@ -49,6 +49,25 @@ async def test_a_store_function_is_one_transaction(database: Database) -> None:
     with pytest.raises(RuntimeError, match="in the middle"):
         await database.tx(half)
     assert await words(database) == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("named", "with_numbers", "names"),
+    [
+        ("SELECT 1", "SELECT 1", ()),
+        ("a = :one AND b = :two AND (c = :one)", "a = $1 AND b = $2 AND (c = $1)", ("one", "two")),
+        ("a::text = :one::text", "a::text = $1::text", ("one",)),
+        ("to_char(at, 'HH24:MI') = :one", "to_char(at, 'HH24:MI') = $1", ("one",)),
+    ],
+)
+def test_named_parameters_become_numbers(named: str, with_numbers: str, names: tuple[str, ...]) -> None:
+    assert numbered(named) == (with_numbers, names)
+
+
+@pytest.mark.parametrize("values", [{}, {"a": 1, "b": 2}, {"b": 1}])
+async def test_a_statement_gets_exactly_its_parameters(database: Database, values: dict[str, int]) -> None:
+    with pytest.raises((TypeError, KeyError)):
+        await database.read(lambda c: c.value("SELECT CAST(:a AS int)", **values))
 
 
 async def test_reading_takes_no_transaction_but_sees_what_is_committed(database: Database) -> None:
@@ -255,7 +274,7 @@ class OldServer:
     def __init__(self, number: str, shown: str) -> None:
         self._answers = {"SHOW server_version_num": number, "SHOW server_version": shown}
 
-    async def fetch_val(self, sql: str, _values: object) -> str:
+    async def fetchval(self, sql: str) -> str:
         return self._answers[sql]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from iac.executor.log_spool import Transform
+from iac.domain.log_transform import Transform
 from tests.harness.killable import Killable, killable_server, processes_of
 from tests.system.scenes import (
     ONE,

@@ -178,7 +178,11 @@ def _events(lines: Iterator[str]) -> Iterator[Event]:
         else:
             if "event" in fields:
                 number = fields.get("id")
-                yield Event(fields["event"], json.loads(fields["data"]), None if number is None else int(number))
+                yield Event(
+                    fields["event"],
+                    json.loads(fields["data"]),
+                    None if number is None else int(number.partition(":")[0]),
+                )
             fields = {}
 
 
@@ -208,14 +212,19 @@ class Served:
     def sql(self, statement: str, *values: object) -> None:
         """Puts the database into a condition that would take a crash, or a year, to come to by itself."""
 
-        async def run() -> None:
+        self.rows(statement, *values)
+
+    def rows(self, statement: str, *values: object) -> list[Any]:
+        """What the database has."""
+
+        async def run() -> list[Any]:
             connection = await asyncpg.connect(self.database_url)
             try:
-                await connection.execute(statement, *values)
+                return list(await connection.fetch(statement, *values))
             finally:
                 await connection.close()
 
-        asyncio.run(run())
+        return asyncio.run(run())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from openapi_schema_validator import OAS31Validator
 
+from iac.domain.agent_tokens import Kind, make_token
 from iac.web.app import api_of
 from iac.web.openapi import document, path_of
 from iac.web.platform import Platform
@@ -22,8 +23,9 @@ from iac.web.routing import JSON, Operation
 
 ALL_OPERATIONS: tuple[Operation, ...] = tuple(api_of(cast(Platform, None)).operations)
 OPERATIONS: tuple[Operation, ...] = tuple(operation for operation in ALL_OPERATIONS if operation.auth == "user")
-"""The user API. The agents' own operations have their suites in test_agent_*.py."""
-"""The route table. Declaring needs no platform, only answering does."""
+"""The user API. Declaring needs no platform, only answering does."""
+AGENT_OPERATIONS: tuple[Operation, ...] = tuple(operation for operation in ALL_OPERATIONS if operation.auth != "user")
+"""What agents call; test_agent_table.py holds their statuses against tests."""
 BY_NAME = {operation.name: operation for operation in ALL_OPERATIONS}
 DOCUMENT: dict[str, Any] = json.loads(document(ALL_OPERATIONS))
 LINEAGE = "3f0c8a52-6d5d-4c55-9d2a-0a6e8c1d7b11"
@@ -55,6 +57,16 @@ MINIMAL: dict[str, Any] = {
     "upload_state": state(1),
 }
 """The least that each operation takes for a body; those that are not here take an empty object."""
+
+
+def forged(kind: Kind) -> str:
+    """A token of that kind that is right in itself, and that nobody gave out."""
+    return make_token(kind, b"\x07" * 32)
+
+
+def forged_for(operation: Operation) -> str:
+    """One of the kind that the operation takes first."""
+    return forged({"pool": "pool", "task": "task"}.get(operation.auth, "session"))  # type: ignore[arg-type]
 
 
 def fresh(prefix: str) -> str:

@@ -99,7 +99,24 @@ def test_read_log_422_for_bytes_that_cannot_be(api: Served, told: tuple[int, byt
     assert next(iter(params)) in error["message"]
 
 
+@pytest.fixture
+def expired(api: Served) -> int:
+    """A task whose log was deleted because it was old."""
+    task = api.operator.task(api.admin.workspace(MAIN, terraform_version=PLAIN), "plan")
+    api.operator.until(task, "succeeded")
+    api.sql("UPDATE log_stream SET expired_at = now() WHERE task_id = $1", task)
+    return task
+
+
+def test_read_log_410_for_a_log_that_was_deleted_because_it_was_old(api: Served, expired: int) -> None:
+    assert "older than logs are kept" in api.viewer.get(f"/tasks/{expired}/logs", 410, code="log_expired")["message"]
+
+
 # Following
+
+
+def test_stream_log_410_for_a_log_that_was_deleted_because_it_was_old(api: Served, expired: int) -> None:
+    api.viewer.get(f"/tasks/{expired}/logs/stream", 410, code="log_expired")
 
 
 def test_stream_log_200_tells_the_whole_log_and_ends(api: Served, told: tuple[int, bytes]) -> None:

@@ -16,7 +16,7 @@ from iac.web.openapi import path_of
 from iac.web.routing import Operation
 from tests.harness.postgres import fresh_database, running_postgres
 from tests.web.clients import ROLES, Served, served
-from tests.web.requests_of import ALL_OPERATIONS, OPERATIONS, Request, each, error_of
+from tests.web.requests_of import AGENT_OPERATIONS, ALL_OPERATIONS, OPERATIONS, Request, each, error_of, forged_for
 
 MODULES = (
     "workspaces",
@@ -26,6 +26,7 @@ MODULES = (
     "tasks",
     "decisions",
     "logs",
+    "live",
     "states",
     "access",
     "pools",
@@ -148,6 +149,9 @@ def test_503_from_every_operation_while_the_database_is_away_and_service_when_it
         try:
             for operation in OPERATIONS:
                 _refused_for_now(Request(operation).send(server.admin.http), operation)
+            for operation in AGENT_OPERATIONS:
+                token = {"Authorization": f"Bearer {forged_for(operation)}"}
+                _refused_for_now(Request(operation).send(server.admin.http, **token), operation)
         finally:
             cluster.start()
         server.admin.get("/readyz")
@@ -197,9 +201,10 @@ def generated_tests() -> set[str]:
 
 
 def wanted_of(operation: Operation) -> list[str]:
-    """What its own tests have to be called: its success, and each reason for a conflict."""
-    codes = [f"test_{operation.name}_409_{code}" for code in operation.conflicts]
-    return [f"test_{operation.name}_{operation.status}", *codes]
+    """What its own tests have to be called: its success, what only it refuses, and each reason for a conflict."""
+    own = {operation.status, *operation.statuses} - GENERATED.keys() - {409}
+    codes = [f"409_{code}" for code in operation.conflicts]
+    return [f"test_{operation.name}_{what}" for what in (*sorted(own), *codes)]
 
 
 @each(OPERATIONS)
@@ -207,9 +212,7 @@ def test_every_status_of_an_operation_has_a_test(operation: Operation) -> None:
     named = named_tests()
     missing = [name for name in wanted_of(operation) if not any(f"{test}_".startswith(f"{name}_") for test in named)]
     assert not missing
-    others = set(operation.statuses) - {operation.status, 409}
-    assert others <= GENERATED.keys()
-    assert all(GENERATED[status] in generated_tests() for status in others)
+    assert {GENERATED[status] for status in GENERATED.keys() & set(operation.statuses)} <= generated_tests()
 
 
 def test_every_module_of_the_areas_is_looked_at() -> None:

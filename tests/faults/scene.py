@@ -1,0 +1,125 @@
+"""Where faults happen: a server, agents behind a network that misbehaves, a stand-in for Terraform, and the oracle.
+
+Times are those of tests.harness.scaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from iac.domain.records import FINAL
+from iac.store.database import open_database
+from tests.faults.oracle import Oracle
+from tests.harness.agent_process import AgentProcess, agent_process
+from tests.harness.agents import a_pool, a_workspace
+from tests.harness.chaos_proxy import ChaosProxy, chaos_proxy
+from tests.harness.scaled import POLICY, SERVER
+from tests.harness.server import PATIENT, RunningServer, running_server
+from tests.system.scenes import Stage, becomes
+
+CANARY = "correct-horse-battery-staple"
+"""The value of a sensitive variable; the stand-in prints it into every log."""
+
+
+@dataclass
+class Scene:
+    """A server with a pool whose agents may serve the workspace `w`."""
+
+    root: Path
+    server: RunningServer
+    proxy: ChaosProxy
+    oracle: Oracle
+    stage: Stage
+    token: str
+
+    def agent(
+        self, name: str = "first", *, direct: bool = False, **more: Any
+    ) -> AbstractAsyncContextManager[AgentProcess]:
+        """An agent's process, behind the proxy unless `direct`."""
+        endpoint = self.server.url if direct else self.proxy.url
+        data_dir = more.setdefault("data_dir", self.root / "agents" / name)
+        self.oracle.work.append(data_dir)
+        self.oracle.ledgers = [self.stage.root / "ledger"]
+        return self._watched(
+            agent_process(self.root / "agents", endpoint, self.token, path=self.stage.env["PATH"], name=name, **more)
+        )
+
+    @asynccontextmanager
+    async def _watched(self, started: AbstractAsyncContextManager[AgentProcess]) -> AsyncIterator[AgentProcess]:
+        async with started as agent:
+            self.oracle.logs.append(agent.log_file)
+            yield agent
+
+    def acts(self, **commands: Mapping[str, Any]) -> None:
+        """How the stand-in behaves from now on; what is not named is done at once. It always prints the canary."""
+        manners = {name: {"print_env": ["CANARY"], **commands.get(name, {})} for name in ("init", "plan", "apply")}
+        self.stage.set(**manners)
+
+    async def call(self, method: str, path: str, **request: Any) -> Any:
+        return await self.server.call(method, f"/api/v1{path}", **request)
+
+    async def shown(self, task: int) -> dict[str, Any]:
+        found: dict[str, Any] = await self.call("GET", f"/tasks/{task}")
+        return found
+
+    async def finished(self, task: int) -> dict[str, Any]:
+        """The task, as soon as it has a final status."""
+        with trio.fail_after(PATIENT):
+            while True:
+                shown = await self.shown(task)
+                if shown["status"] in FINAL:
+                    return shown
+                await trio.sleep(0.02)
+
+    async def runs(self, command: str, times: int = 1) -> None:
+        """Until the stand-in was started so often with this command."""
+        await becomes(lambda: len(self.oracle.events(command)) >= times)
+
+    async def cancel(self, task: int) -> None:
+        await self.call("POST", f"/tasks/{task}/cancel", json={})
+
+    async def confirmed_apply(self) -> int:
+        """A task of `w` whose apply begins by itself after its plan."""
+        return await self.server.task("w", "plan_and_apply", auto_apply=True)
+
+    @property
+    def waiting(self) -> dict[str, Any]:
+        """The manners of one that works until `go` was called."""
+        return {"until": str(self.root / "go")}
+
+    def go(self) -> None:
+        (self.root / "go").touch()
+
+
+@asynccontextmanager
+async def a_scene(
+    tmp_path: Path, database_url: str, *, times: Mapping[str, float] | None = None, **settings: Any
+) -> AsyncIterator[Scene]:
+    """Checked by the oracle when the body has ended. `times` go over those of the server, `settings` are the pool's."""
+    chosen = msgspec.structs.replace(SERVER, **(times or {}))
+    async with running_server(tmp_path / "server", database_url, times=chosen, policy=POLICY) as server:
+        async with furnished(tmp_path, database_url, server, **settings) as scene:
+            yield scene
+
+
+@asynccontextmanager
+async def furnished(tmp_path: Path, database_url: str, server: RunningServer, **pool: Any) -> AsyncIterator[Scene]:
+    """The scene around a server that is there already."""
+    async with chaos_proxy(server.url) as proxy, open_database(database_url, pool_size=2) as database:
+        oracle = Oracle(database, server.client, [CANARY])
+        await oracle.watch()
+        token = await a_pool(server, **pool)
+        await a_workspace(server)
+        variable = {"key": "CANARY", "value": CANARY, "category": "environment", "sensitive": True}
+        await server.call("POST", "/api/v1/workspaces/w/variables", json=variable)
+        scene = Scene(tmp_path, server, proxy, oracle, Stage(tmp_path), token)
+        scene.acts()
+        yield scene
+        await oracle.check()

@@ -1,0 +1,44 @@
+"""`python -m tests.harness.scaled_server`: the server as it is, with the times of tests.harness.scaled."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+import msgspec
+import trio
+
+from iac import telemetry
+from iac.actors.supervision import stop_signals, ungrouped
+from iac.errors import StartFailed
+from iac.server import run_server
+from iac.settings import ServerSettings
+from tests.harness.scaled import POLICY, SERVER, times_in
+
+
+async def serve(env: dict[str, str], over: Mapping[str, float]) -> None:
+    """The first signal stops it, the second hurries."""
+    stop, hurry = trio.Event(), trio.Event()
+    settings = ServerSettings.from_env(env)
+    telemetry.configure(settings.log_level, settings.log_format)
+
+    async def obey() -> None:
+        async for _ in stop_signals():
+            (hurry if stop.is_set() else stop).set()
+
+    with ungrouped(StartFailed):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey)
+            times = msgspec.structs.replace(SERVER, **over)
+            await run_server(settings, env, stop=stop, hurry=hurry, policy=POLICY, times=times)
+            nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    environment = dict(os.environ)
+    try:
+        trio.run(serve, environment, times_in(environment), strict_exception_groups=True)
+    except StartFailed as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)

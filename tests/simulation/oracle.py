@@ -1,0 +1,70 @@
+"""What must be true at every instant, whatever happens: the invariants of the protocol's specification."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from iac.domain.records import Task
+from iac.domain.state_verdicts import Current
+
+
+class Violated(AssertionError):
+    """An invariant does not hold. `name` is its number."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"{name}: {what}")
+        self.name = name
+
+
+def words(fence: int, length: int) -> bytes:
+    """The first `length` bytes of what the Terraform of this assignment prints."""
+    line = b"%d says so\n" % fence
+    return (line * (length // len(line) + 1))[:length]
+
+
+class Oracle:
+    """Hears of everything, and of nothing that it would believe unchecked."""
+
+    def __init__(self) -> None:
+        self.applied: dict[int, list[int]] = defaultdict(list)
+        self.running: dict[int, set[int]] = defaultdict(set)
+
+    def started(self, task_id: int, fence: int, phase: str) -> None:
+        if phase == "apply":
+            self.applied[task_id].append(fence)
+            if len(self.applied[task_id]) > 1:
+                raise Violated("I1", f"the apply of task {task_id} was started under {self.applied[task_id]}")
+        elif self.running[task_id]:
+            raise Violated("I2", f"two plans of task {task_id} run: {self.running[task_id]} and {fence}")
+        self.running[task_id].add(fence)
+
+    def ended(self, task_id: int, fence: int) -> None:
+        self.running[task_id].discard(fence)
+
+    def reported(self, task_id: int, fence: int) -> None:
+        """A result was taken."""
+        if self.running[task_id]:
+            raise Violated("I2", f"assignment {fence} ended task {task_id} while {self.running[task_id]} runs for it")
+
+    def moved(self, before: Task, after: Task) -> None:
+        if before.final and before != after:
+            raise Violated("I3", f"task {after.id} was {before.status} and is {after.status}")
+
+    def locked(self, task: Task, locks: Mapping[str, int]) -> None:
+        holds = locks.get(task.workspace_id) == task.id
+        if task.takes_lock and task.status in ("queued", "assigned", "running", "cancelling", "planned", "lost"):
+            if not holds:
+                raise Violated("I8", f"task {task.id} is {task.status} without its lock")
+        elif holds and task.status in ("succeeded", "cancelled"):
+            raise Violated("I8", f"task {task.id} is {task.status} and keeps its lock")
+
+    def state_became_current(self, before: Current | None, serial: int) -> None:
+        if before is not None and serial <= before.serial:
+            raise Violated("I4", f"serial {serial} replaced {before.serial}")
+
+    def logged(self, fence: int, length_before: int, stored: bytes) -> None:
+        if len(stored) < length_before:
+            raise Violated("I5", f"the log of assignment {fence} shrank from {length_before} to {len(stored)} bytes")
+        if stored != words(fence, len(stored)):
+            raise Violated("I5", f"the log of assignment {fence} has bytes that nobody printed")

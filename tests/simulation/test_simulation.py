@@ -1,0 +1,48 @@
+"""Server, agents and a bad network in one process, under a clock of their own: seeded, so that a failure comes again.
+
+A few hundred stories here; `make simulate` tells ten thousand.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.story import Story, violation
+
+HUNDREDS = 4
+ENOUGH = 1000
+"""Seeds within which a missing guard must have done harm."""
+
+
+@pytest.mark.parametrize("hundred", range(HUNDREDS))
+def test_whatever_fails_no_promise_is_broken(hundred: int) -> None:
+    broken = [found for seed in range(hundred * 100, hundred * 100 + 100) if (found := violation(seed)) is not None]
+    assert broken == []
+
+
+def test_a_seed_tells_the_same_story_again() -> None:
+    stories = [Story(7), Story(7)]
+    for story in stories:
+        story.run()
+    assert stories[0].rows.tasks == stories[1].rows.tasks
+    assert stories[0].oracle.applied == stories[1].oracle.applied
+    assert any(task.attempt for task in stories[0].rows.tasks.values())
+
+
+def test_the_stories_are_not_harmless() -> None:
+    """Applies, second attempts, lost tasks and quarantined states do occur, or nothing would have been tried."""
+    seen = set[str]()
+    for seed in range(200):
+        story = Story(seed)
+        story.run()
+        for task in story.rows.tasks.values():
+            seen |= {task.status, task.reason or "", f"attempt {task.attempt}"}
+        seen |= {state.outcome for states in story.rows.states.values() for state in states}
+    assert seen >= {"succeeded", "failed", "cancelled", "lost", "attempt 2", "agent_lost", "current"}
+
+
+@pytest.mark.parametrize("without", MUTATIONS)
+def test_a_guard_that_is_taken_away_is_missed(without: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = without(monkeypatch)
+    assert any(violation(seed, times) for seed in range(ENOUGH)), "nobody noticed"
