@@ -192,6 +192,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         actors.start_soon(salvage.run, left)
         actors.start_soon(dispatcher.run)
         actors.start_soon(lease_keeper, fleet)
+        actors.start_soon(fleet.roll_call.run)
         actors.start_soon(log_persister, database, log_cache)
         actors.start_soon(log_cleaner, database, log_cache, keeping_of(settings.logs))
         tls = (str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert is not None else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from iac.actors.agent_connection import REPLACED, RESTART, REVOKED, AgentConnection
+from iac.actors.roll_call import RollCall
 from iac.domain.agent_bodies import Pending
 from iac.domain.agent_session import AgentSession, Effect, Move, Reissue, Send, Times
 from iac.domain.leases import Leases
@@ -72,6 +73,7 @@ class Fleet:
         """`changed` is told of each task that moved, `wake` when there may be something to hand out."""
         self.database = database
         self.times = times
+        self.roll_call = RollCall(database)
         self.leases = Leases(times.lost_after)
         self.boot_id = new_id("boot")
         self.wake = wake

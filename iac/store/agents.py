@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -277,16 +277,20 @@ async def names_of(c: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row["id"]: row["name"] for row in rows}
 
 
-async def seen(c: Connection, agent_id: str, beat: Heartbeat) -> None:
-    """The agent was heard, and this is how it does. What it says of draining is its own affair: that of an admin stays."""
+async def seen(c: Connection, beats: Mapping[str, Heartbeat]) -> None:
+    """The agents were heard, and this is how they do. What they say of draining is their own: that of an admin stays."""
+    ordered = sorted(beats.items())
     await c.run(
-        """UPDATE agent SET last_seen_at = now(), cpu_usage = :cpu, mem_usage = :mem, disk_free = :disk, plan_limit = :limit
-           WHERE id = :id AND retired_at IS NULL""",
-        id=agent_id,
-        cpu=beat.cpu_usage,
-        mem=beat.mem_usage,
-        disk=max(0, min(beat.disk_free, 2**63 - 1)),
-        limit=max(1, min(beat.plan_limit, 1000)),
+        """UPDATE agent a SET last_seen_at = now(), cpu_usage = b.cpu, mem_usage = b.mem, disk_free = b.disk,
+                              plan_limit = b.plans
+           FROM unnest(CAST(:ids AS text[]), CAST(:cpu AS float8[]), CAST(:mem AS float8[]), CAST(:disk AS bigint[]),
+                       CAST(:plans AS int[])) AS b (id, cpu, mem, disk, plans)
+           WHERE a.id = b.id AND a.retired_at IS NULL""",
+        ids=[agent_id for agent_id, _ in ordered],
+        cpu=[beat.cpu_usage for _, beat in ordered],
+        mem=[beat.mem_usage for _, beat in ordered],
+        disk=[max(0, min(beat.disk_free, 2**63 - 1)) for _, beat in ordered],
+        plans=[max(1, min(beat.plan_limit, 1000)) for _, beat in ordered],
     )
 
 

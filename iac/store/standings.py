@@ -26,13 +26,23 @@ _HELD = "t.fence = s.fence AND t.assignment_id = s.id AND t.status IN ('assigned
 
 async def of_agent(c: Connection, agent_id: str, fences: Collection[int] = ()) -> dict[int, Standing]:
     """By fence: the agent's assignments with these fences, and all that it has to do by the tasks' rows."""
+    return (await of_agents(c, [agent_id], fences))[agent_id]
+
+
+async def of_agents(c: Connection, agent_ids: Sequence[str], fences: Collection[int]) -> dict[str, dict[int, Standing]]:
+    """Likewise of several agents; `fences` are those of all of them."""
+    # By the few tasks that are open, not by all assignments that the agents ever had.
     rows = await c.all(
-        f"""SELECT {_COLUMNS} {_FROM} WHERE s.agent_id = :agent_id AND (s.fence = ANY(:fences) OR {_HELD} OR
-            (t.agent_id = :agent_id AND t.fence = s.fence AND t.status = 'lost'))""",
-        agent_id=agent_id,
+        f"""SELECT {_COLUMNS} {_FROM} WHERE s.agent_id = ANY(:ids) AND (s.fence = ANY(:fences) OR s.fence IN (
+            SELECT fence FROM task
+            WHERE agent_id = ANY(:ids) AND status IN ('assigned', 'running', 'cancelling', 'lost')))""",
+        ids=list(agent_ids),
         fences=list(fences),
     )
-    return {row["fence"]: _from_row(row) for row in rows}
+    found: dict[str, dict[int, Standing]] = {agent_id: {} for agent_id in agent_ids}
+    for row in rows:
+        found[row["agent_id"]][row["fence"]] = _from_row(row)
+    return found
 
 
 async def under_way(c: Connection) -> list[Standing]:
