@@ -17,6 +17,7 @@ from iac.actors.canceller import CancelTask
 from iac.actors.connection import Line
 from iac.actors.heartbeat import Pulse, Wake
 from iac.actors.host import Host
+from iac.actors.live_streamer import LiveStreamer
 from iac.actors.running import Running
 from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
 from iac.domain.agent_state import AgentState
@@ -29,6 +30,8 @@ from iac.domain.messages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    LiveSubscribe,
+    LiveUnsubscribe,
     RunTaskOrder,
     Wanted,
     Welcome,
@@ -77,6 +80,7 @@ class Desk:
         self._to_canceller, self.cancellations = trio.open_memory_channel[CancelTask](QUEUED_ORDERS)
         self._conn_seq = 0
         self._spool_of: Callable[[int], LogSpool | None] = _no_spool
+        self.streamer = LiveStreamer(self._spool, parts.line.show, parts.line.live.budget)
 
     def follow(self, spool_of: Callable[[int], LogSpool | None]) -> None:
         """Where the logs of the runs are to be found."""
@@ -132,6 +136,8 @@ class Desk:
                 if sent_at is not None:
                     now = self._parts.clock()
                     self._perform(self._state.acknowledged(message, sent_at=sent_at, now=now))
+            case LiveSubscribe() | LiveUnsubscribe():
+                self.streamer.hear(message)
             case Error():
                 log.warning("the server complains", extra={"code": message.code, "error": message.message})
             case _:
@@ -192,6 +198,9 @@ class Desk:
 
     def stop_all(self, phase: Phase | None, *, force: bool) -> None:
         self._perform(self._state.stop_all(phase, force=force, why="agent_drained"))
+
+    def _spool(self, fence: int) -> LogSpool | None:
+        return self._spool_of(fence)
 
     def _progress(self, fence: int) -> Progress:
         spool = self._spool_of(fence)

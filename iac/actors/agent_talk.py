@@ -30,7 +30,7 @@ from iac.domain.messages import (
 )
 from iac.domain.records import AgentRecord, RevokeMode
 from iac.domain.standings import Standing
-from iac.errors import Conflict, NotFound, Unavailable
+from iac.errors import Conflict, Invalid, NotFound, Unavailable
 from iac.store import agents, assignments, standings, tasks
 from iac.store.database import Connection
 
@@ -50,16 +50,18 @@ class Greeted(msgspec.Struct, frozen=True):
 
 async def hear(fleet: Fleet, connection: AgentConnection, message: FromAgent) -> None:
     """One message of a connected agent. What the database cannot take now is dropped: the next heartbeat makes up for it."""
-    if isinstance(message, Hello):
-        await _hello(fleet, connection, message)
-        return
-    member = fleet.member(connection.agent_id)
-    if member.connection is not connection:
-        return  # from before it was replaced
     try:
-        await _hear(fleet, member, connection, message)
+        if isinstance(message, Hello):
+            await _hello(fleet, connection, message)
+            return
+        member = fleet.member(connection.agent_id)
+        if member.connection is connection:  # and not from before it was replaced
+            await _hear(fleet, member, connection, message)
     except Unavailable as error:
-        log.warning("a message was dropped", extra={"agent": member.agent_id, "error": error.message})
+        log.warning("a message was dropped", extra={"agent": connection.agent_id, "error": error.message})
+    except Invalid as error:
+        # A value that nothing here has: a number beyond 64 bits, a NUL in a text.
+        connection.end(BAD_MESSAGE, error.message[:100])
 
 
 async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, message: FromAgent) -> None:

@@ -23,6 +23,9 @@ from iac.domain.messages import (
     Drain,
     FlushLogs,
     FromServer,
+    LiveLog,
+    LiveSubscribe,
+    LiveUnsubscribe,
     RunTaskOrder,
     ServerShutdown,
     Undrain,
@@ -41,6 +44,9 @@ log = logging.getLogger(__name__)
 
 RECENT = 2.5
 """Heartbeats within which the other process of an identity was heard if it lives."""
+
+
+def _nobody_watches(agent_id: str, frame: LiveLog) -> None: ...
 
 
 @dataclass(slots=True)
@@ -82,6 +88,8 @@ class Fleet:
         self.closing = False
         """Nobody is let in any more."""
         self.changed = changed
+        self.live: Callable[[str, LiveLog], None] = _nobody_watches
+        """Where the live log bytes of connected agents go."""
         self._members: dict[str, Member] = {}
         self._open: set[AgentConnection] = set()
 
@@ -116,7 +124,7 @@ class Fleet:
         """A connection for the agent; it becomes the agent's own with its hello. Raises Unavailable."""
         if self.closing:
             raise Unavailable("The server is stopping; come back.", code="starting", retry_after_s=self.times.come_back)
-        connection = AgentConnection(agent_id, self.times)
+        connection = AgentConnection(agent_id, self.times, self._live)
         self._open.add(connection)
         return connection
 
@@ -149,10 +157,15 @@ class Fleet:
         if member is not None:
             self._say_all(member, member.session.cancelled(wanted, reason, trio.current_time()))
 
-    def flush(self, agent_id: str, task_id: int, fence: int) -> None:
-        """Somebody wants to see the log now."""
+    def tell(self, agent_id: str, message: LiveSubscribe | LiveUnsubscribe | FlushLogs) -> None:
+        """Somebody wants to see a log, or does not any more."""
         if agent_id in self._members:
-            self._members[agent_id].say(FlushLogs(task_id=task_id, fence=fence))
+            self._members[agent_id].say(message)
+
+    def _live(self, connection: AgentConnection, frame: LiveLog) -> None:
+        member = self._members.get(connection.agent_id)
+        if member is not None and member.connection is connection:
+            self.live(member.agent_id, frame)
 
     def claimed(self, agent_id: str, fence: int) -> None:
         """The agent has fetched the data: its order need not be repeated."""
@@ -187,7 +200,7 @@ class Fleet:
             plan_limit=max(1, session.plan_limit or seat.plan_limit),
             plans=frozenset(task for task, phase in held.items() if phase == "plan"),
             applies=frozenset(task for task, phase in held.items() if phase == "apply"),
-            draining=self.draining or session.draining or not seat.takes_tasks,
+            draining=self.draining or session.draining or member.drain or not seat.takes_tasks,
             pool_id=seat.pool_id,
             workspaces=seat.workspaces,
             avoids=session.avoided(now),
@@ -236,6 +249,19 @@ class Fleet:
                 member.say(effect.message)
 
     # How they end
+
+    async def reconsider(self, agent_ids: Sequence[str] | None = None) -> None:
+        """Tells these agents (None: all) at once what was decided about them: to drain, to go on, or to leave."""
+        there = [each for each in (self._members if agent_ids is None else agent_ids) if each in self._members]
+        if not there:
+            return
+        known = await self.database.read(standings.stances, sorted(there))
+        for agent_id in there:
+            stance = known.get(agent_id)
+            if stance is None or stance.out:
+                await self.revoke(agent_id)
+            elif agent_id in self._members:
+                self.drain(self._members[agent_id], stance.drains)
 
     def drain(self, member: Member, drain: bool) -> None:
         """Tells an agent, once, that it takes nothing new, or that it may again."""

@@ -287,8 +287,8 @@ async def seen(c: Connection, beats: Mapping[str, Heartbeat]) -> None:
                        CAST(:plans AS int[])) AS b (id, cpu, mem, disk, plans)
            WHERE a.id = b.id AND a.retired_at IS NULL""",
         ids=[agent_id for agent_id, _ in ordered],
-        cpu=[beat.cpu_usage for _, beat in ordered],
-        mem=[beat.mem_usage for _, beat in ordered],
+        cpu=[min(max(beat.cpu_usage, 0.0), 1.0) for _, beat in ordered],
+        mem=[min(max(beat.mem_usage, 0.0), 1.0) for _, beat in ordered],
         disk=[max(0, min(beat.disk_free, 2**63 - 1)) for _, beat in ordered],
         plans=[max(1, min(beat.plan_limit, 1000)) for _, beat in ordered],
     )

@@ -54,7 +54,7 @@ INFLATIONS = 2
 STATE_LIMIT, STATE_INFLATED = 128 * MIB, 256 * MIB
 PLAN_LIMIT = 192 * MIB
 WATCHED_S = 1.0
-"""Seconds between two chunks of a log that somebody is watching."""
+"""Seconds between two chunks of a log that somebody watches, if the agent does not tell it live."""
 _VERDICTS = {"current": 201, "checkpoint": 201, "duplicate": 200, "quarantined": 202}
 
 Handler = Callable[[Call[Any, Any]], Awaitable[object]]
@@ -111,7 +111,8 @@ async def _headers(platform: Platform, held: AssignmentRecord) -> dict[str, str]
         status = (await platform.read(tasks.get, held.task_id)).status
     except Unavailable:
         status = held.task_status
-    interval = WATCHED_S if platform.log_grew.heeded(held.task_id) else LogTimes().interval_s
+    watched = platform.log_grew.heeded(held.task_id) and not platform.live.is_lively(held.task_id)
+    interval = WATCHED_S if watched else LogTimes().interval_s
     return {
         "X-IAC-Task-Status": status,
         "X-IAC-Server-Time": datetime.now(UTC).isoformat(),
