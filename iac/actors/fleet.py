@@ -42,8 +42,6 @@ from iac.store.standings import Seat
 
 log = logging.getLogger(__name__)
 
-COME_BACK = 10.0
-"""Seconds over which agents spread their return after a restart of the server."""
 RECENT = 2.5
 """Heartbeats within which the other process of an identity was heard if it lives."""
 
@@ -125,7 +123,7 @@ class Fleet:
     def open(self, agent_id: str) -> AgentConnection:
         """A connection for the agent; it becomes the agent's own with its hello. Raises Unavailable."""
         if self.closing:
-            raise Unavailable("The server is stopping; come back.", code="starting", retry_after_s=COME_BACK)
+            raise Unavailable("The server is stopping; come back.", code="starting", retry_after_s=self.times.come_back)
         connection = AgentConnection(agent_id, self.times, self._live)
         self._open.add(connection)
         return connection
@@ -295,7 +293,7 @@ class Fleet:
         """Says goodbye to everybody, and waits for their connections to end. What they run goes on meanwhile."""
         self.closing = True
         for connection in list(self._open):
-            connection.send(ServerShutdown(retry_after_s=COME_BACK, reason=reason))
+            connection.send(ServerShutdown(retry_after_s=self.times.come_back, reason=reason))
             connection.end(RESTART, reason)
         with trio.move_on_after(within):
             for connection in list(self._open):

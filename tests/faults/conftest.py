@@ -39,7 +39,8 @@ class Table:
             outcome = next(each for each in _WORST if any(report.outcome == each for report in reports))
             why = {report.longrepr[2] for report in reports if report.skipped and isinstance(report.longrepr, tuple)}
             took = sum(report.duration for report in reports)
-            line = f"row {row:2}  {outcome:7} {len(reports)} test(s), {took:5.1f} s  {'; '.join(sorted(why))}"
+            noted = {f"{name}: {value}" for report in reports for name, value in report.user_properties}
+            line = f"row {row:2}  {outcome:7} {len(reports)} test(s), {took:5.1f} s  {'; '.join(sorted(why | noted))}"
             terminalreporter.write_line(line.rstrip(), green=outcome == "passed", red=outcome == "failed")
 
 
