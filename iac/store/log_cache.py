@@ -263,7 +263,7 @@ class LogCache:
                         await self.reconcile(row.task_id, row.fence)
                         break
             else:
-                return Part(offset, b"".join(pieces), ends[-1])
+                return Part(offset, b"".join(pieces), ends[-1], rows[-1].state if rows else "open")
         raise Unavailable("The log cannot be read now; try again.")
 
     # The end

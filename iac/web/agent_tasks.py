@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 ONE = "/api/v1/agents/tasks/<int(max=9223372036854775807):task_id>"
 TAG = "Agent API"
 INFLATIONS = 2
+LARGE_CHUNK = MIB
 STATE_LIMIT, STATE_INFLATED = 128 * MIB, 256 * MIB
 PLAN_LIMIT = 192 * MIB
 WATCHED_S = 1.0
@@ -203,6 +204,7 @@ def _log(api: Api, platform: Platform) -> None:
         try:
             data: bytes = await trio.to_thread.run_sync(checked, body, limiter=inflating)
         except BadRequest as error:
+            within(chunks, held.fence, "log chunks")
             error.extras["next_offset"] = await platform.read(logs.stream_length, held.task_id, held.fence)
             raise
         return data
@@ -215,7 +217,9 @@ def _log(api: Api, platform: Platform) -> None:
     async def store_log_chunk(call: Call[LogChunkBody, NoQuery]) -> LogChunkAnswer:
         held: AssignmentRecord = call.caller
         _in_scope(held)
-        within(chunks, held.fence, "log chunks")
+        # A log that comes in large pieces is held up by nothing but the line; many small ones are not honest.
+        if (call.body.length or 0) < LARGE_CHUNK:
+            within(chunks, held.fence, "log chunks")
         data = await unpacked(held, call.body)
         after = await platform.accessor.save_task_log(order_of(held), call.body.offset, data, from_afar=True)
         return LogChunkAnswer(next_offset=after)
