@@ -211,9 +211,7 @@ class LogCache:
         if stream.file is None:
             stream.file = await self.bytes.in_thread(partial(LogFile, self.bytes.path(row)))
         file = stream.file
-        size = await self.bytes.in_thread(lambda: file.size)
-        if size > row.length:
-            await self.bytes.in_thread(partial(file.cut, row.length))
+        size = await self.bytes.in_thread(partial(file.cut, row.length))
         while size < row.persisted:
             data = await self.bytes.archived(row, size, BLOCK)
             if not data:

@@ -46,6 +46,7 @@ class LogFile:
         """Raises FileNotFoundError for a missing one that is only to be read."""
         self.path = path
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if read_only else _made(path)
+        self._named = False
 
     @property
     def size(self) -> int:
@@ -58,7 +59,7 @@ class LogFile:
             while at < offset + len(data):
                 at += os.pwrite(self.fd, data[at - offset :], at)
             if durable:
-                os.fdatasync(self.fd)
+                self._force()
         except OSError:
             with suppress(OSError):
                 self.cut(offset)
@@ -73,11 +74,22 @@ class LogFile:
             found += more
         return found
 
-    def cut(self, length: int) -> None:
-        os.ftruncate(self.fd, length)
+    def cut(self, length: int) -> int:
+        """Drops what is behind `length`, and returns how much there is now. A shorter file is not made longer."""
+        if self.size > length:
+            os.ftruncate(self.fd, length)
+        return self.size
 
     def sync(self) -> None:
+        """Forces the bytes to the disk. With a journal the file's name goes with them; `append` does not count on that."""
         os.fdatasync(self.fd)
+
+    def _force(self) -> None:
+        os.fdatasync(self.fd)
+        if not self._named:
+            for directory in self.path.parents[:3]:
+                _sync_directory(directory)
+            self._named = True
 
     def digest(self, length: int) -> hashlib._Hash:
         """sha256 of the first `length` bytes, or of as many as there are."""
@@ -99,22 +111,14 @@ class LogFile:
 
 
 def _made(path: Path) -> int:
-    """The open file; its name is on the disk too, when it is new."""
     for left in reversed(range(_ATTEMPTS)):
+        # An empty directory may be tidied away between these two steps.
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            # An empty directory may be tidied away between these two steps.
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                if not left:
-                    raise
-                continue
-            for directory in (path.parent, *path.parents[1:3]):
-                _sync_directory(directory)
-            return fd
+            if not left:
+                raise
     raise FileNotFoundError(path)
 
 
