@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Literal, TypeVar
+from typing import Literal
 
 from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
 from iac.domain.holding import (
@@ -23,6 +23,7 @@ from iac.domain.holding import (
     finished,
     not_running,
     order_of,
+    put,
     rejected,
 )
 from iac.domain.messages import (
@@ -45,14 +46,12 @@ from iac.domain.messages import (
     Welcome,
 )
 from iac.domain.records import Phase
-
-V = TypeVar("V")
+from iac.domain.work import RunTask
 
 TOMBSTONE = 600.0
 """Seconds for which a cancellation is remembered that came before its order."""
 CLOSED = 7 * 86400.0
 """Seconds for which a finished assignment is remembered."""
-REMEMBERED = 4096
 DISK_RESERVE = 256 * 1024 * 1024
 """Bytes that must be free for a task to be taken."""
 
@@ -211,6 +210,24 @@ class AgentState:
 
     # What happens here.
 
+    def adopt(self, order: RunTask, token: str) -> None:
+        """An earlier life of this program ran it. Nothing new is taken until what it left was brought home."""
+        held = Holding(order=order, token=token, lease_from=inf, timeout_at=inf, noted=True, adopted=True)
+        self._held[order.fence] = held
+
+    def noted(self, fence: int) -> list[Effect]:
+        """The order was written down: now it may be called accepted."""
+        holding = self._held.get(fence)
+        if holding is None:
+            return []
+        holding.noted = True
+        return [Say(accepted(holding.order))]
+
+    def not_noted(self, fence: int) -> list[Effect]:
+        """It could not be written down, and nothing of it was begun."""
+        holding = self._held.pop(fence, None)
+        return [] if holding is None else [Say(rejected(holding.order, "disk_low")), Beat()]
+
     def reported(self, fence: int, result_id: str) -> None:
         """The server took the result."""
         if holding := self._held.get(fence):
@@ -285,7 +302,9 @@ class AgentState:
         known = self._held.get(order.fence)
         if known is not None:
             known.token = order.task_token
-            return [Say(finished(known)) if known.ended else Say(accepted(known.order))]
+            if known.ended:
+                return [Say(finished(known))]
+            return [Say(accepted(known.order))] if known.noted else []
         refusal = self._refusal(order, disk_free)
         if refusal is not None:
             return [Say(rejected(order, refusal))]
@@ -297,8 +316,8 @@ class AgentState:
             lease_from=begins,
             timeout_at=now + order.timeout_s if order.timeout_s > 0 else inf,
         )
-        _put(self._newest, order.task_id, order.fence)
-        return [Say(accepted(holding.order)), Start(holding.order), Beat()]
+        put(self._newest, order.task_id, order.fence)
+        return [Start(holding.order), Beat()]
 
     def _refusal(self, order: RunTaskOrder, disk_free: int) -> Refusal | None:
         if order.fence in self._gone:
@@ -311,6 +330,9 @@ class AgentState:
             return "disk_low"
         # Two copies of one task must not overlap, not even here.
         if order.task_id in self.running or not self._has_room(order.action):
+            return "at_capacity"
+        # What an earlier life could not bring home goes first.
+        if any(holding.adopted for holding in self._active()):
             return "at_capacity"
         return None
 
@@ -371,15 +393,7 @@ class AgentState:
             self._remember(fence, "already_done", now + CLOSED)
 
     def _remember(self, fence: int, refusal: Refusal, until: float) -> None:
-        _put(self._gone, fence, (refusal, until))
+        put(self._gone, fence, (refusal, until))
 
     def _cancel_ack(self, holding: Holding) -> CancelAck:
         return cancel_ack(holding, self._stop_takes[holding.order.action])
-
-
-def _put(memory: OrderedDict[int, V], key: int, value: V) -> None:
-    """The oldest entry goes when there are too many."""
-    memory[key] = value
-    memory.move_to_end(key)
-    if len(memory) > REMEMBERED:
-        memory.popitem(last=False)
