@@ -20,6 +20,7 @@ from iac.actors.patience import AgentTimes
 from iac.actors.running import Running
 from iac.actors.salvage import Collector
 from iac.actors.session import Session
+from iac.actors.spool_room import SpoolRoom
 from iac.actors.websocket import Route
 from iac.actors.worker import Execute
 from iac.agent_settings import AgentSettings
@@ -90,6 +91,7 @@ def assemble(
         wake=Wake(),
         running=Running(),
         host=Host(settings.data_dir),
+        room=SpoolRoom(settings.data_dir / "tasks", settings.spool_max),
         pace=pace,
         clock=clock,
     )

@@ -156,6 +156,7 @@ class _Life:
             nursery.start_soon(self._fateful, partial(poll_while_down, link.line, self._ask, link.wake, link.times))
             nursery.start_soon(self._fateful, link.session.keep)
             nursery.start_soon(self._tick)
+            nursery.start_soon(link.desk.streamer.run)
             nursery.start_soon(canceller, link.desk.cancellations, made.running)
             nursery.start_soon(self._obey_stop)
             nursery.start_soon(self._depart)

@@ -23,6 +23,9 @@ from iac.domain.messages import (
     Drain,
     FlushLogs,
     FromServer,
+    LiveLog,
+    LiveSubscribe,
+    LiveUnsubscribe,
     RunTaskOrder,
     ServerShutdown,
     Undrain,
@@ -39,10 +42,11 @@ from iac.store.standings import Seat
 
 log = logging.getLogger(__name__)
 
-COME_BACK = 10.0
-"""Seconds over which agents spread their return after a restart of the server."""
 RECENT = 2.5
 """Heartbeats within which the other process of an identity was heard if it lives."""
+
+
+def _nobody_watches(agent_id: str, frame: LiveLog) -> None: ...
 
 
 @dataclass(slots=True)
@@ -84,6 +88,8 @@ class Fleet:
         self.closing = False
         """Nobody is let in any more."""
         self.changed = changed
+        self.live: Callable[[str, LiveLog], None] = _nobody_watches
+        """Where the live log bytes of connected agents go."""
         self._members: dict[str, Member] = {}
         self._open: set[AgentConnection] = set()
 
@@ -117,8 +123,8 @@ class Fleet:
     def open(self, agent_id: str) -> AgentConnection:
         """A connection for the agent; it becomes the agent's own with its hello. Raises Unavailable."""
         if self.closing:
-            raise Unavailable("The server is stopping; come back.", code="starting", retry_after_s=COME_BACK)
-        connection = AgentConnection(agent_id, self.times)
+            raise Unavailable("The server is stopping; come back.", code="starting", retry_after_s=self.times.come_back)
+        connection = AgentConnection(agent_id, self.times, self._live)
         self._open.add(connection)
         return connection
 
@@ -151,10 +157,15 @@ class Fleet:
         if member is not None:
             self._say_all(member, member.session.cancelled(wanted, reason, trio.current_time()))
 
-    def flush(self, agent_id: str, task_id: int, fence: int) -> None:
-        """Somebody wants to see the log now."""
+    def tell(self, agent_id: str, message: LiveSubscribe | LiveUnsubscribe | FlushLogs) -> None:
+        """Somebody wants to see a log, or does not any more."""
         if agent_id in self._members:
-            self._members[agent_id].say(FlushLogs(task_id=task_id, fence=fence))
+            self._members[agent_id].say(message)
+
+    def _live(self, connection: AgentConnection, frame: LiveLog) -> None:
+        member = self._members.get(connection.agent_id)
+        if member is not None and member.connection is connection:
+            self.live(member.agent_id, frame)
 
     def claimed(self, agent_id: str, fence: int) -> None:
         """The agent has fetched the data: its order need not be repeated."""
@@ -282,7 +293,7 @@ class Fleet:
         """Says goodbye to everybody, and waits for their connections to end. What they run goes on meanwhile."""
         self.closing = True
         for connection in list(self._open):
-            connection.send(ServerShutdown(retry_after_s=COME_BACK, reason=reason))
+            connection.send(ServerShutdown(retry_after_s=self.times.come_back, reason=reason))
             connection.end(RESTART, reason)
         with trio.move_on_after(within):
             for connection in list(self._open):

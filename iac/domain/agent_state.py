@@ -92,6 +92,11 @@ class AgentState:
         """The tasks that take a slot."""
         return tuple(sorted(holding.task_id for holding in self._active()))
 
+    @property
+    def fences(self) -> tuple[int, ...]:
+        """Of the assignments that are not over."""
+        return tuple(sorted(holding.order.fence for holding in self._active()))
+
     def token_of(self, fence: int) -> str | None:
         """The task token of an assignment; the newest, should the server have sent several."""
         holding = self._held.get(fence)
@@ -120,7 +125,15 @@ class AgentState:
         )
 
     def heartbeat(
-        self, *, agent_id: str, boot_id: str, seq: int, usage: tuple[float, float], disk_free: int, view: View
+        self,
+        *,
+        agent_id: str,
+        boot_id: str,
+        seq: int,
+        usage: tuple[float, float],
+        disk_free: int,
+        view: View,
+        spool_bytes: int = 0,
     ) -> Heartbeat:
         phases = [holding.order.action for holding in self._active()]
         return Heartbeat(
@@ -137,6 +150,7 @@ class AgentState:
             tasks=self._tasks(view),
             draining=self.draining,
             disk_free=disk_free,
+            spool_bytes=spool_bytes,
         )
 
     def _tasks(self, view: View) -> tuple[Held, ...]:

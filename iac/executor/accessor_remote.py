@@ -144,8 +144,9 @@ class RemoteDataAccessor:
             await self._note(order, body)
         except LogRefused as error:
             # A result is never held up by its log: told once more, it is taken with the log that is there.
-            again = replace(body, log=None) if error.code == "log_incomplete" else body
-            await self._note(order, again)
+            if error.code == "log_incomplete" and body.log is not None:
+                body = replace(body, log=replace(body.log, state="pending"))
+            await self._note(order, body)
         self._listeners.reported(order, result)
 
     async def _note(self, order: RunTask, body: StatusBody) -> None:

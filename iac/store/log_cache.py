@@ -153,6 +153,8 @@ class LogCache:
         except OSError as error:
             raise _refused(error) from error
         if not await self._database.single(logs.grow, *stream.key, before, after):
+            # Nobody acknowledged these; and they must not be taken for what the row may speak of now.
+            await self.bytes.in_thread(partial(file.cut, before))
             return False
         stream.row, stream.length = row, after
         stream.digest = None if digest is None else (after, digest)
@@ -261,7 +263,7 @@ class LogCache:
                         await self.reconcile(row.task_id, row.fence)
                         break
             else:
-                return Part(offset, b"".join(pieces), ends[-1])
+                return Part(offset, b"".join(pieces), ends[-1], rows[-1].state if rows else "open")
         raise Unavailable("The log cannot be read now; try again.")
 
     # The end
@@ -324,6 +326,7 @@ class LogCache:
 
 def _refused(error: OSError) -> StorageFull | Unavailable:
     if error.errno in _FULL:
+        log.error("the disk for logs is full; nothing is acknowledged until there is room")
         return StorageFull("The disk for logs is full; nothing was stored. Free some space in the data directory.")
     log.error("the disk for logs fails", extra={"error": str(error)})
     return Unavailable("The disk for logs cannot be used right now; try again.")
