@@ -21,6 +21,7 @@ from iac.domain.holding import (
     as_held,
     cancel_ack,
     finished,
+    load_of,
     not_running,
     order_of,
     put,
@@ -135,23 +136,9 @@ class AgentState:
         view: View,
         spool_bytes: int = 0,
     ) -> Heartbeat:
-        phases = [holding.order.action for holding in self._active()]
-        return Heartbeat(
-            agent_id=agent_id,
-            status="draining" if self.draining else "busy" if phases else "idle",
-            plan_running=phases.count("plan"),
-            plan_limit=self._plan_limit,
-            apply_running="apply" in phases,
-            current_tasks=self.running,
-            cpu_usage=usage[0],
-            mem_usage=usage[1],
-            seq=seq,
-            boot_id=boot_id,
-            tasks=self._tasks(view),
-            draining=self.draining,
-            disk_free=disk_free,
-            spool_bytes=spool_bytes,
-        )
+        load = load_of(self._active(), draining=self.draining, plan_limit=self._plan_limit)
+        load |= {"cpu_usage": usage[0], "mem_usage": usage[1], "disk_free": disk_free, "spool_bytes": spool_bytes}
+        return Heartbeat(agent_id=agent_id, boot_id=boot_id, seq=seq, tasks=self._tasks(view), **load)
 
     def _tasks(self, view: View) -> tuple[Held, ...]:
         return tuple(as_held(holding, view(fence)) for fence, holding in sorted(self._held.items()))
@@ -231,11 +218,9 @@ class AgentState:
 
     def noted(self, fence: int) -> list[Effect]:
         """The order was written down: now it may be called accepted."""
-        holding = self._held.get(fence)
-        if holding is None:
-            return []
-        holding.noted = True
-        return [Say(accepted(holding.order))]
+        if holding := self._held.get(fence):
+            holding.noted = True
+        return [] if holding is None else [Say(accepted(holding.order))]
 
     def not_noted(self, fence: int) -> list[Effect]:
         """It could not be written down, and nothing of it was begun."""

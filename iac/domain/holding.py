@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from iac.domain.messages import CancelAck, Held, Refusal, RunTaskOrder, TaskAccepted, TaskFinished, TaskRejected, Wanted
 from iac.domain.work import RunTask
@@ -108,6 +108,20 @@ def cancel_ack(holding: Holding, takes: float) -> CancelAck:
         stage="exited" if holding.ended else holding.stop_stage,
         deadline_s=0.0 if holding.ended else takes,
     )
+
+
+def load_of(active: Sequence[Holding], *, draining: bool, plan_limit: int) -> dict[str, Any]:
+    """What a heartbeat says of slots."""
+    phases = [holding.order.action for holding in active]
+    return {
+        "status": "draining" if draining else "busy" if phases else "idle",
+        "plan_running": phases.count("plan"),
+        "plan_limit": plan_limit,
+        "apply_running": "apply" in phases,
+        "current_tasks": tuple(sorted(holding.task_id for holding in active)),
+        "draining": draining,
+        "unsent_states": sum(holding.adopted and holding.order.action == "apply" for holding in active),
+    }
 
 
 def put(memory: OrderedDict[int, V], key: int, value: V) -> None:
