@@ -70,7 +70,7 @@ SMALLEST = 2 * 1024
 TASK, AGENT = Rate(256 * 1024.0, 64 * 1024.0), Rate(1024 * 1024.0, 128 * 1024.0)
 FRAMES = Rate(30.0, 30.0)
 """Messages; a server ends a connection that says more than 50 a second."""
-SLOW, REST, LEAST = 0.5, 5.0, 1 / 64
+SLOW, REST, LEAST = 0.5, 5.0, 1 / 32
 RECOVERY = 60.0
 
 

@@ -81,6 +81,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     tasks: tuple[Held, ...] = ()
     draining: bool = False
     disk_free: int = 0
+    spool_bytes: int = 0
     unsent_states: int = 0
 
 

@@ -61,6 +61,7 @@ def declare(api: Api, platform: Platform) -> None:
             **_NO_STORE,
             "X-IAC-Next-Offset": str(part.next_offset),
             "X-IAC-Log-Length": str(part.total),
+            "X-IAC-Log-State": part.state,
             "X-IAC-Task-Status": task.status,
             "X-Content-Type-Options": "nosniff",
         }
