@@ -14,10 +14,11 @@ from pathlib import Path
 
 import trio
 
-from bench import api, fleet, phases
+from bench import api, channel, fleet, phases
 from bench.bare import Bare, configuration, find_terraform
 from bench.rows import Row, table, write
 from bench.server import Server, running_server
+from iac.executor.binaries import Binary
 
 RESULTS = Path(__file__).parent / "results.json"
 MANY = 1000
@@ -31,7 +32,7 @@ class Bench:
     """One measurement's place, the Terraform that is compared with, and whether it may take its time."""
 
     directory: Path
-    argv: tuple[str, ...]
+    terraform: Binary
     quick: bool
 
     def often(self, full: int, quick: int) -> int:
@@ -44,7 +45,7 @@ Measure = Callable[[Bench, Server], list[Row]]
 def _phase(
     bench: Bench, server: Server, *, what: str, resources: int, measure: Callable[[Server, Bare, str], phases.Pair]
 ) -> list[Row]:
-    bare = Bare(bench.directory / "bare", bench.argv, configuration(resources))
+    bare = Bare(bench.directory / "bare", bench.terraform.argv, configuration(resources))
     pairs = bench.often(PAIRS, QUICK_PAIRS)
     return phases.rows(server, bare, pairs, what=what, resources=resources, measure=measure)
 
@@ -65,6 +66,19 @@ def _connected(bench: Bench, server: Server, *, agents: int) -> list[Row]:
     return fleet.connected(server, bench.directory, agents=agents, seconds=bench.often(30, 10))
 
 
+def _pipeline(bench: Bench, server: Server) -> list[Row]:
+    tasks, megabytes = (1, 200) if bench.quick else (4, 250)  # a log is kept up to 256 MiB
+    return channel.pipeline(server, bench.directory, bench.terraform, tasks=tasks, megabytes=megabytes)
+
+
+def _live(bench: Bench, server: Server) -> list[Row]:
+    return channel.live(server, bench.directory, bench.terraform)
+
+
+def _cancel(bench: Bench, server: Server) -> list[Row]:
+    return channel.cancel(server, bench.directory, bench.terraform, times=bench.often(100, 20))
+
+
 MEASURES: dict[str, Measure] = {
     "plan-1": partial(_phase, what="plan", resources=1, measure=phases.plan_pair),
     "apply-1": partial(_phase, what="apply", resources=1, measure=phases.apply_pair),
@@ -75,6 +89,9 @@ MEASURES: dict[str, Measure] = {
     "120x120": _all_at_once,
     "fleet-1000": partial(_connected, agents=1000),
     "fleet-3000": partial(_connected, agents=3000),
+    "log-pipeline": _pipeline,
+    "live": _live,
+    "cancel": _cancel,
 }
 
 
@@ -87,7 +104,7 @@ def run(chosen: Sequence[str], *, quick: bool) -> list[Row]:
         Path(place).chmod(0o755)  # as root, the embedded PostgreSQL runs as another user
         for name in chosen:
             print(f"measuring {name} …", file=sys.stderr, flush=True)
-            bench = Bench(Path(place, name), terraform.argv, quick)
+            bench = Bench(Path(place, name), terraform, quick)
             bench.directory.mkdir()
             with running_server(bench.directory) as server:
                 found += MEASURES[name](bench, server)

@@ -1,4 +1,4 @@
-"""python -m demo: starts a server, plays the bakery, and stays up until Ctrl-C.
+"""python -m demo: starts a server and an agent, plays the bakery, and stays up until Ctrl-C.
 
 ONESHOT=1 ends with the run. IAC_DEMO_DIR is where everything is kept (./.demo). Exit code 1 when anything failed.
 """
@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
+from demo.agent import POOL, Agent, running_agent, wait_for_the_last_one
+from demo.processes import DRAIN_SECONDS, LOOK_EVERY, DemoFailed, last_lines
 from demo.screen import Screen
-from demo.server import DRAIN_SECONDS, DemoFailed, Place, Server, running_server
+from demo.server import Place, Server, running_server
 from demo.story import Story
 from iac.cli.client import ApiClient, ApiError, Unreachable
 from iac.errors import IacError
@@ -29,32 +31,58 @@ def run(env: Mapping[str, str], screen: Screen) -> int:
     try:
         screen.title("IAC demo", f"everything is kept in {place.root}")
         began = time.monotonic()
-        with running_server(place, env) as server:
+        with running_server(place, env) as server, ApiClient(server.url, place.token()) as client:
             screen.done(f"server at {server.url}, ready after {time.monotonic() - began:.1f} s")
-            return _perform(screen, server, place, oneshot=oneshot)
+            wait_for_the_last_one(place, screen.note)
+            began = time.monotonic()
+            # Stopped before the server is: what it has to say at its end is heard.
+            with running_agent(place, env, server, client) as agent:
+                _introduce(screen, agent, time.monotonic() - began)
+                return _perform(screen, client, (server, agent), place, oneshot=oneshot)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (DemoFailed, ApiError, Unreachable, IacError, OSError) as error:
-        screen.failed(str(error), place.last_lines())
+    except DemoFailed as failure:
+        screen.failed(str(failure), "" if failure.log is None else last_lines(failure.log))
+        return 1
+    except (ApiError, Unreachable, IacError, OSError) as error:
+        screen.failed(str(error), last_lines(place.log))
         return 1
 
 
-def _perform(screen: Screen, server: Server, place: Place, *, oneshot: bool) -> int:
-    """The story, and then the waiting; what it raises ends the server first."""
+def _introduce(screen: Screen, agent: Agent, seconds: float) -> None:
+    view = agent.view
+    again = ", the same as last time" if agent.known else ""
+    screen.done(f"agent {view.name} ({view.id}{again}), online after {seconds:.1f} s")
+    screen.note("  a process of its own that only ever calls out: HTTPS and one WebSocket to the server")
+
+
+def _perform(screen: Screen, client: ApiClient, programs: tuple[Server, Agent], place: Place, *, oneshot: bool) -> int:
+    """The story, and then the waiting; what it raises ends the programs first."""
     told = False
     try:
-        with ApiClient(server.url, place.token()) as client:
-            story = Story(client, screen)
-            story.play()
+        story = Story(client, screen, agent=programs[1].view)
+        story.play()
         told = True
-        _recap(screen, story, server, place, over=oneshot)
+        _recap(screen, story, programs[0], place, over=oneshot)
         if not oneshot:
-            screen.note("\n  The server runs until Ctrl-C.")
-            raise DemoFailed(f"The server ended by itself (exit code {server.process.wait()}).")
+            screen.note("\n  Server and agent run until Ctrl-C.")
+            _wait_for_the_end_of(*programs, place)
     except KeyboardInterrupt:
-        screen.note(f"\n  Stopping. A task that runs may end first, for {DRAIN_SECONDS} s; Ctrl-C again cuts it short.")
+        screen.note(
+            f"\n  Stopping the agent, then the server. A task that runs may end first, for {DRAIN_SECONDS} s; "
+            "Ctrl-C again cuts it short."
+        )
         return 0 if told else INTERRUPTED
     return 0
+
+
+def _wait_for_the_end_of(server: Server, agent: Agent, place: Place) -> None:
+    """Raises DemoFailed when one of them ends by itself."""
+    while True:
+        for name, process, log in (("server", server.process, place.log), ("agent", agent.process, place.agent_log)):
+            if (code := process.poll()) is not None:
+                raise DemoFailed(f"The {name} ended by itself (exit code {code}).", log)
+        time.sleep(10 * LOOK_EVERY)  # noqa: TID251 - this program has its one thread to itself
 
 
 def _recap(screen: Screen, story: Story, server: Server, place: Place, *, over: bool) -> None:
@@ -65,8 +93,11 @@ def _recap(screen: Screen, story: Story, server: Server, place: Place, *, over: 
         [
             ("API", f"{server.url}/api/v1"),
             ("its description", f"{server.url}/docs"),
-            ("command line", f'iac login --url {server.url} --token "$(cat {place.token_file})"'),
-            ("server's log", str(place.log)),
+            ("log in", f'iac login --url {server.url} --token "$(cat {place.token_file})"'),
+            ("the agent", f"iac agent list; iac pool workspaces {POOL}"),
+            ("the tasks", "iac task list; iac task logs 1"),
+            ("your own", f"iac workspace create NAME --pool {POOL}; iac run apply -w NAME"),
+            ("program logs", f"{place.log}, {place.agent_log}"),
         ]
     )
 

@@ -39,7 +39,7 @@ class Screen:
     def failed(self, text: str, log: str) -> None:
         self._print(Text("\n").append("✗ ", "bold red").append(text, "bold"))
         if log:
-            self._print(Text("\nThe server's last words:", "dim"))
+            self._print(Text("\nIts last words:", "dim"))
             self._print(Text(log, "dim"))
 
     def facts(self, facts: Iterable[tuple[str, str]]) -> None:

@@ -1,13 +1,10 @@
-"""The server of the demo: a process of its own, found again or told apart after whatever ended the last demo."""
+"""The server of the demo: found again or told apart after whatever ended the last demo."""
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,20 +13,12 @@ from pathlib import Path
 
 import httpx
 
+from demo.processes import LOOK_EVERY, DemoFailed, environment, private, start, stop
+
 PREFERRED_PORT = 8080
 READY_WITHIN = 60.0
-STOP_WITHIN = 60.0
-"""Seconds; longer than the server gives a task that still runs (DRAIN_SECONDS)."""
-DRAIN_SECONDS = 20
-LOOK_EVERY = 0.05
-LAST_LINES = 15
 IN_USE = 75
 """The server's exit code when another one uses the data directory."""
-ROOT = Path(__file__).resolve().parent.parent
-
-
-class DemoFailed(Exception):
-    """What went wrong and what to do, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +39,24 @@ class Place:
     def pid_file(self) -> Path:
         return self.root / "server.pid"
 
+    @property
+    def agent_dir(self) -> Path:
+        return self.root / "agent"
+
+    @property
+    def agent_token_file(self) -> Path:
+        return self.root / "agent-token"
+
+    @property
+    def agent_log(self) -> Path:
+        return self.root / "agent.log"
+
     def token(self) -> str:
         """The admin's token, made at the first start; nobody but the owner of the directory can read it."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), open(self.token_file, "x", opener=_private) as file:
+        with suppress(FileExistsError), open(self.token_file, "x", opener=private) as file:
             file.write(secrets.token_urlsafe(32) + "\n")
         return self.token_file.read_text().strip()
-
-    def last_lines(self) -> str:
-        """The end of the server's log."""
-        try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
-        except OSError:
-            return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,45 +69,24 @@ class Server:
 
 @contextmanager
 def running_server(place: Place, env: Mapping[str, str]) -> Iterator[Server]:
-    """Started, ready, and stopped when the body ends. Raises DemoFailed.
-
-    It has a session of its own: Ctrl-C reaches the demo alone, which then stops the server gently and once.
-    """
+    """Started, ready, and stopped when the body ends. Raises DemoFailed."""
     port = _free_port()
     place.token()
-    with place.log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "iac.server"],
-            cwd=ROOT,
-            env=_environment(place, env, port),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    settings = {
+        "IAC_BIND": f"127.0.0.1:{port}",
+        "IAC_DATA_DIR": str(place.root.absolute() / "server"),
+        "IAC_ADMIN_TOKEN_FILE": str(place.token_file.absolute()),
+    }
+    process = start("iac.server", environment(env, settings), place.log)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_ready(url, process, place)
         place.pid_file.write_text(f"{process.pid}\n")
         yield Server(url, process)
     finally:
-        _stop(process)
+        stop(process)
         if process.returncode != IN_USE:
             place.pid_file.unlink(missing_ok=True)
-
-
-def _environment(place: Place, env: Mapping[str, str], port: int) -> dict[str, str]:
-    """The user's environment without settings of another server; those about Terraform may stay."""
-    kept = {
-        name: value for name, value in env.items() if not name.startswith("IAC_") or name.startswith("IAC_TERRAFORM_")
-    }
-    return {
-        **kept,
-        "IAC_BIND": f"127.0.0.1:{port}",
-        "IAC_DATA_DIR": str(place.root.absolute() / "server"),
-        "IAC_ADMIN_TOKEN_FILE": str(place.token_file.absolute()),
-        "IAC_DRAIN_SECONDS": str(DRAIN_SECONDS),
-    }
 
 
 def _free_port() -> int:
@@ -134,30 +107,15 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], place: Place) 
             if httpx.get(f"{url}/readyz", timeout=5).is_success:
                 return
         time.sleep(LOOK_EVERY)  # noqa: TID251 - this program has its one thread to itself
-    raise DemoFailed(f"The server was not ready within {READY_WITHIN:g} s.")
+    raise DemoFailed(f"The server was not ready within {READY_WITHIN:g} s.", place.log)
 
 
 def _did_not_start(code: int, place: Place) -> DemoFailed:
     if code != IN_USE:
-        return DemoFailed(f"The server did not start (exit code {code}).")
+        return DemoFailed(f"The server did not start (exit code {code}).", place.log)
     with suppress(OSError):
         pid = place.pid_file.read_text().strip()
         return DemoFailed(f"The server of an earlier demo still runs. Stop it with `kill {pid}`, then try again.")
     return DemoFailed(
         f"Another server uses {place.root.absolute()}. Stop it, or set IAC_DEMO_DIR to another directory."
     )
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Gently; a second Ctrl-C hurries it, and nothing is left behind either way."""
-    hurry = (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)
-    for number in hurry:
-        if process.poll() is not None:
-            return
-        process.send_signal(number)
-        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.wait(STOP_WITHIN)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -1,4 +1,6 @@
-"""The four acts: a bakery is planned, built, looked at, and closed again. Everything goes through the API."""
+"""The four acts: a bakery is planned, built, looked at, and closed again. Everything goes through the API, and runs on the
+agent.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,14 @@ from pathlib import Path
 
 import msgspec
 
+from demo.processes import ROOT, DemoFailed
 from demo.screen import Screen
-from demo.server import ROOT, DemoFailed
 from iac.actors.recovery import CUT_OFF
 from iac.cli.client import ApiClient, ApiError, End
 from iac.cli.packing import pack
 from iac.cli.summaries import counts
 from iac.domain import bodies
+from iac.domain.pool_bodies import AgentView
 from iac.domain.records import Action
 
 WORKSPACE = "bakery"
@@ -33,6 +36,7 @@ class Story:
 
     client: ApiClient
     screen: Screen
+    agent: AgentView
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     log_bytes: int = 0
     times: dict[str, float] = field(default_factory=dict)
@@ -52,11 +56,19 @@ class Story:
             else:
                 about = "A small bakery that exists nowhere but in its state."
                 client.create_workspace(bodies.WorkspaceCreate(name=WORKSPACE, description=about))
+            self._move_to_the_pool()
             packed = pack(EXAMPLE)
             client.upload_configuration(WORKSPACE, packed.archive, "from the demo")
             screen.done(f"workspace {WORKSPACE}: {len(packed.files)} files from {_short(EXAMPLE)}")
             self._set("name", "Morgenrot", sensitive=False)
             self._set("supplier_password", self.secret, sensitive=True)
+
+    def _move_to_the_pool(self) -> None:
+        """Both sides have to say so: the pool allows the workspace, and the workspace chooses the pool."""
+        pool = self.agent.pool_id
+        self.client.allow_workspace(pool, WORKSPACE)
+        self.client.change_workspace(WORKSPACE, bodies.WorkspaceChange(execution_mode="agent", pool_id=pool))
+        self.screen.done(f"workspace {WORKSPACE} runs in pool {self.agent.pool_name}, which may serve it")
 
     def _set(self, key: str, value: str, *, sensitive: bool) -> None:
         known = {variable.key: variable.id for variable in self.client.variables(WORKSPACE)}
@@ -87,7 +99,8 @@ class Story:
             self.client.confirm_task(task.id, plan_digest=digest, comment="smells good")
             self._followed(task, "succeeded", offset)
         state = self.client.state(WORKSPACE)
-        self.screen.done(f"state {state.serial} is stored: {state.resource_count} resources")
+        self.screen.done(f"task {task.id} ran on {self.agent.name}")
+        self.screen.done(f"state {state.serial} is stored on the server: {state.resource_count} resources")
 
     def _outputs(self) -> None:
         self.screen.act(3, "Outputs", "read from the stored state")
@@ -156,6 +169,8 @@ class Story:
         if end.status != wanted:
             now = self.client.task(task.id)
             raise DemoFailed(f"Task {task.id} is {end.status}, not {wanted}: {now.reason} {now.detail or ''}")
+        if wanted == "succeeded" and (ran_on := self.client.task(task.id).agent_id) != self.agent.id:
+            raise DemoFailed(f"Task {task.id} ran on {ran_on}, not on {self.agent.id}.")
         return end
 
     @contextmanager

@@ -11,10 +11,12 @@ from typing import get_args
 from urllib.parse import urlsplit
 
 from iac.settings import (
+    MIB,
     Environment,
     LogFormat,
     LogLevel,
     TerraformSettings,
+    log_size,
     one_of,
     positive,
     switch,
@@ -39,6 +41,7 @@ class AgentSettings:
     client_cert: Path | None = None
     client_key: Path | None = None
     drain_seconds: int = 300
+    spool_max: int = 2 * 1024 * MIB
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
     log_file: Path | None = None
@@ -59,6 +62,7 @@ class AgentSettings:
             client_cert=read.parsed("IAC_CLIENT_CERT", None, Path),
             client_key=read.parsed("IAC_CLIENT_KEY", None, Path),
             drain_seconds=read.parsed("IAC_DRAIN_SECONDS", 300, positive),
+            spool_max=read.parsed("IAC_SPOOL_MAX", 2 * 1024 * MIB, log_size),
             log_level=read.parsed("IAC_LOG_LEVEL", "info", one_of(get_args(LogLevel))),
             log_format=read.parsed("IAC_LOG_FORMAT", "console", one_of(get_args(LogFormat))),
             log_file=read.parsed("IAC_LOG_FILE", None, Path),
@@ -125,6 +129,8 @@ def _check_endpoint(read: Environment, url: str, *, allow_http: bool) -> None:
         host, parts = None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
         read.problems.append(f"IAC_API_ENDPOINT: {url!r} is not a URL like https://iac.example.com")
+    elif parts.path.rstrip("/").endswith("/api/v1"):
+        read.problems.append("IAC_API_ENDPOINT: give the server's own URL, without /api/v1")
     elif parts.scheme == "http" and not (allow_http or _is_loopback(host)):
         read.problems.append(
             "IAC_API_ENDPOINT: over http:// everybody on the way reads tokens and secrets; use https://, or set "

@@ -9,8 +9,10 @@ only then the HTTP server, the actors, the pool and the database end, in this or
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
+import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -26,7 +28,9 @@ from iac.actors.bell import Bell
 from iac.actors.dispatcher import Dispatcher, Wakes
 from iac.actors.fleet import Fleet
 from iac.actors.lease_keeper import lease_keeper
-from iac.actors.local_runner import LocalRunner
+from iac.actors.live_logs import LiveLogs
+from iac.actors.live_streamer import LiveStreamer, Unbounded
+from iac.actors.local_runner import LOCAL, LocalRunner
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
 from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
@@ -37,6 +41,7 @@ from iac.errors import IacError, StartFailed, Unavailable
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.binaries import Binaries, BinarySettings
 from iac.executor.executor import TerraformExecutor
+from iac.executor.log_spool import Pace
 from iac.executor.run import ExecutorPolicy
 from iac.executor.steps import cli_config_of
 from iac.executor.terraform import machine_environment
@@ -54,6 +59,9 @@ from iac.web.serving import serve_http
 
 log = logging.getLogger("iac.server")
 
+LOG_CHUNK, LOG_INTERVAL = 5 * 1024 * 1024, 1.0
+DESCRIPTORS = 65536
+"""Open files and connections at most, where the system allows as many; its usual soft limit is 1024."""
 GRACEFUL = 5.0
 """Seconds that requests in flight have when the server stops."""
 
@@ -151,9 +159,14 @@ async def run_server(
     """
     with locked(settings.data_dir):
         async with database_of(settings) as database:
-            program = _Program(settings, env, database, stop, hurry, policy or ExecutorPolicy(), times or Times())
+            program = _Program(settings, env, database, stop, hurry, policy or local_policy(), times or Times())
             await _serve(program, task_status=task_status)
     log.info("stopped")
+
+
+def local_policy() -> ExecutorPolicy:
+    """Who watches a local task is told its log through memory, so what is stored may gather for a second."""
+    return ExecutorPolicy(log_pace=Pace(chunk=LOG_CHUNK, interval=LOG_INTERVAL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +191,26 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake)
     dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes)
     log_cache = LogCache(database, (settings.data_dir / "logs").absolute())
-    changes = Changes(task_changed.ring, log_grew.ring, dispatcher.wake)
+    live = LiveLogs(fleet.tell)
+    fleet.live = live.heard
+    changes = Changes(task_changed.ring, log_grew.ring, dispatcher.wake, live.appended)
     accessor = LocalDataAccessor(database, keyring, changes, log_cache, log_max_bytes=settings.logs.max_bytes)
     platform = Platform(
-        database, keyring, dispatcher, local, fleet, accessor, log_cache, task_changed, log_grew, draining=trio.Event()
+        database,
+        keyring,
+        dispatcher,
+        local,
+        fleet,
+        accessor,
+        log_cache,
+        task_changed,
+        log_grew,
+        live,
+        draining=trio.Event(),
     )
     executor = executor_of(settings, accessor, program.env, program.policy)
+    streamer = LiveStreamer(executor.spool_of, partial(live.heard_here, LOCAL), Unbounded())
+    live.reached_here(LOCAL, streamer.hear)
     left = left_behind((settings.data_dir / "tasks").absolute())
     await give_up_what_was_running(database)
     salvage = Salvage(database, accessor, local.running, program.policy)
@@ -192,6 +219,9 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         actors.start_soon(salvage.run, left)
         actors.start_soon(dispatcher.run)
         actors.start_soon(lease_keeper, fleet)
+        actors.start_soon(live.run)
+        actors.start_soon(streamer.run)
+        actors.start_soon(fleet.roll_call.run)
         actors.start_soon(log_persister, database, log_cache)
         actors.start_soon(log_cleaner, database, log_cache, keeping_of(settings.logs))
         tls = (str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert is not None else None
@@ -276,12 +306,25 @@ async def main_async(settings: ServerSettings, env: Mapping[str, str]) -> None:
         nursery.cancel_scope.cancel()
 
 
+def _prepare_process() -> None:
+    """Garbage collections that do not stop the server for long, and descriptors for thousands of connections."""
+    # What importing has made lives for ever: looking through it again and again takes a tenth of a second each time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, DESCRIPTORS)
+    if now != resource.RLIM_INFINITY and now < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+
+
 def main() -> None:
     """Exit codes: 78 settings, 75 data directory in use, 69 database unreachable, 70 our own fault."""
     env = dict(os.environ)
     try:
         settings = ServerSettings.from_env(env)
         telemetry.configure(settings.log_level, settings.log_format)
+        _prepare_process()
         trio.run(main_async, settings, env, strict_exception_groups=True)
     except StartFailed as error:
         sys.stderr.write(f"{error}\n")

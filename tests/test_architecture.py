@@ -33,6 +33,7 @@ SERVERS_ACTORS = tuple(
         "local_runner",
         "fleet",
         "agent_talk",
+        "roll_call",
         "agent_connection",
         "lease_keeper",
         "log_persister",

@@ -58,13 +58,19 @@ class Wire(Protocol):
 
 
 Handle = Callable[["AgentConnection", FromAgent], Awaitable[None]]
+Live = Callable[["AgentConnection", LiveLog], None]
+
+
+def _nobody_watches(connection: AgentConnection, frame: LiveLog) -> None: ...
 
 
 class AgentConnection:
     """`send` and `end` are for anybody, at any time; `run` is the actor."""
 
-    def __init__(self, agent_id: str, times: Times) -> None:
+    def __init__(self, agent_id: str, times: Times, live: Live = _nobody_watches) -> None:
+        """`live` gets live log bytes at once, beside what waits for the handler."""
         self.agent_id = agent_id
+        self._live = live
         self.boot_id = ""
         self.conn_seq = -1
         self.conn_epoch = 0
@@ -141,7 +147,8 @@ class AgentConnection:
             return
         self._greeted = True
         if isinstance(message, LiveLog):
-            return  # nobody watches it: what is stored is streamed
+            self._live(self, message)
+            return
         try:
             self._in.send_nowait(message)
         except trio.WouldBlock:

@@ -17,7 +17,9 @@ from iac.actors.canceller import CancelTask
 from iac.actors.connection import Line
 from iac.actors.heartbeat import Pulse, Wake
 from iac.actors.host import Host
+from iac.actors.live_streamer import LiveStreamer
 from iac.actors.running import Running
+from iac.actors.spool_room import SpoolRoom
 from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
 from iac.domain.agent_state import AgentState
 from iac.domain.holding import Progress, StopStage
@@ -29,6 +31,8 @@ from iac.domain.messages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    LiveSubscribe,
+    LiveUnsubscribe,
     RunTaskOrder,
     Wanted,
     Welcome,
@@ -60,6 +64,7 @@ class Parts:
     wake: Wake
     running: Running
     host: Host
+    room: SpoolRoom
     pace: Pace
     clock: Callable[[], float]
 
@@ -77,6 +82,7 @@ class Desk:
         self._to_canceller, self.cancellations = trio.open_memory_channel[CancelTask](QUEUED_ORDERS)
         self._conn_seq = 0
         self._spool_of: Callable[[int], LogSpool | None] = _no_spool
+        self.streamer = LiveStreamer(self._spool, parts.line.show, parts.line.live.budget)
 
     def follow(self, spool_of: Callable[[int], LogSpool | None]) -> None:
         """Where the logs of the runs are to be found."""
@@ -103,6 +109,7 @@ class Desk:
             seq=seq,
             usage=self._parts.host.usage(),
             disk_free=self._parts.host.disk_free(),
+            spool_bytes=self._parts.room.used,
             view=self._progress,
         )
 
@@ -132,10 +139,12 @@ class Desk:
                 if sent_at is not None:
                     now = self._parts.clock()
                     self._perform(self._state.acknowledged(message, sent_at=sent_at, now=now))
+            case LiveSubscribe() | LiveUnsubscribe():
+                self.streamer.hear(message)
             case Error():
                 log.warning("the server complains", extra={"code": message.code, "error": message.message})
             case _:
-                disk_free = self._parts.host.disk_free() if isinstance(message, RunTaskOrder) else 0
+                disk_free = self._free() if isinstance(message, RunTaskOrder) else 0
                 self._perform(self._state.hear(message, now=self._parts.clock(), disk_free=disk_free))
 
     def wanted(self, wanted: Wanted) -> None:
@@ -143,6 +152,18 @@ class Desk:
         self.hear(CancelTaskOrder(**msgspec.structs.asdict(wanted)))
 
     # What the runs say
+
+    def adopt(self, order: RunTask, token: str) -> None:
+        """What an earlier life of this program left; to be told before the first connection."""
+        self._state.adopt(order, token)
+
+    def noted(self, order: RunTask) -> None:
+        """The order is written down."""
+        self._perform(self._state.noted(order.fence))
+
+    def not_noted(self, order: RunTask) -> None:
+        """The order could not be written down, and is not begun."""
+        self._perform(self._state.not_noted(order.fence))
 
     def token_of(self, order: RunTask) -> str | None:
         return self._state.token_of(order.fence)
@@ -183,6 +204,8 @@ class Desk:
         return self._state.running
 
     def tick(self) -> None:
+        found = ((fence, self._spool_of(fence)) for fence in self._state.fences)
+        self._parts.room.look({fence: spool for fence, spool in found if spool is not None})
         self._perform(self._state.tick(self._parts.clock()))
 
     def leave(self) -> None:
@@ -192,6 +215,13 @@ class Desk:
 
     def stop_all(self, phase: Phase | None, *, force: bool) -> None:
         self._perform(self._state.stop_all(phase, force=force, why="agent_drained"))
+
+    def _free(self) -> int:
+        """Bytes of the disk that a new task may count on."""
+        return 0 if self._parts.room.is_scarce else self._parts.host.disk_free()
+
+    def _spool(self, fence: int) -> LogSpool | None:
+        return self._spool_of(fence)
 
     def _progress(self, fence: int) -> Progress:
         spool = self._spool_of(fence)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 
 import msgspec
 import trio
@@ -31,7 +30,7 @@ from iac.domain.messages import (
 )
 from iac.domain.records import AgentRecord, RevokeMode
 from iac.domain.standings import Standing
-from iac.errors import Conflict, NotFound, Unavailable
+from iac.errors import Conflict, Invalid, NotFound, Unavailable
 from iac.store import agents, assignments, standings, tasks
 from iac.store.database import Connection
 
@@ -51,16 +50,18 @@ class Greeted(msgspec.Struct, frozen=True):
 
 async def hear(fleet: Fleet, connection: AgentConnection, message: FromAgent) -> None:
     """One message of a connected agent. What the database cannot take now is dropped: the next heartbeat makes up for it."""
-    if isinstance(message, Hello):
-        await _hello(fleet, connection, message)
-        return
-    member = fleet.member(connection.agent_id)
-    if member.connection is not connection:
-        return  # from before it was replaced
     try:
-        await _hear(fleet, member, connection, message)
+        if isinstance(message, Hello):
+            await _hello(fleet, connection, message)
+            return
+        member = fleet.member(connection.agent_id)
+        if member.connection is connection:  # and not from before it was replaced
+            await _hear(fleet, member, connection, message)
     except Unavailable as error:
-        log.warning("a message was dropped", extra={"agent": member.agent_id, "error": error.message})
+        log.warning("a message was dropped", extra={"agent": connection.agent_id, "error": error.message})
+    except Invalid as error:
+        # A value that nothing here has: a number beyond 64 bits, a NUL in a text.
+        connection.end(BAD_MESSAGE, error.message[:100])
 
 
 async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, message: FromAgent) -> None:
@@ -87,6 +88,7 @@ async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, messa
             fleet.wake()
         case Goodbye():
             await fleet.perform(member, session.silent())
+            await fleet.database.tx(agents.left, member.agent_id)
             connection.end(NORMAL, "goodbye")
         case Error(code=code, message=text):
             log.warning("an agent complains", extra={"agent": member.agent_id, "code": code, "message_": text})
@@ -97,17 +99,16 @@ async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, messa
 async def heartbeat(fleet: Fleet, member: Member, beat: Heartbeat) -> HeartbeatAck:
     """The answer to a heartbeat, however it came. While the database is away nobody loses anything."""
     session, now = member.session, trio.current_time()
-    fences = {held.fence for held in beat.tasks}
-    fleet.leases.heard(member.agent_id, fences | session.unclaimed, now)
+    fleet.leases.heard(member.agent_id, {held.fence for held in beat.tasks} | session.unclaimed, now)
     try:
-        record, found = await fleet.database.tx(_beat, member.agent_id, beat, fences)
-        if _is_out(record):
+        called = await fleet.roll_call.answer(member.agent_id, beat, soon=bool(beat.tasks or session.reported))
+        if called.stance is None or called.stance.out:
             await fleet.revoke(member.agent_id)
-        ack, effects = session.heartbeat(beat, found, now)
+        ack, effects = session.heartbeat(beat, called.found, now)
         await fleet.perform(member, effects)
     except Unavailable:
         return replace(session.heartbeat_unchecked(beat, now), drain=member.drain)
-    fleet.drain(member, _drains(record))
+    fleet.drain(member, called.stance is not None and called.stance.drains)
     return replace(ack, drain=member.drain)
 
 
@@ -200,13 +201,6 @@ async def _greet(c: Connection, hello: Hello) -> Greeted:
         return Greeted(record, 0, {})
     epoch = await agents.connected(c, hello.agent_id, hello.boot_id)
     return Greeted(record, epoch, await standings.of_agent(c, hello.agent_id, {held.fence for held in hello.tasks}))
-
-
-async def _beat(
-    c: Connection, agent_id: str, beat: Heartbeat, fences: Collection[int]
-) -> tuple[AgentRecord, dict[int, Standing]]:
-    await agents.seen(c, agent_id, beat)
-    return await agents.get(c, agent_id), await standings.of_agent(c, agent_id, fences)
 
 
 async def _note_stage(c: Connection, agent_id: str, task_id: int, fence: int, stage: str) -> None:

@@ -7,25 +7,77 @@ causes it again, in the hello or the next heartbeat.
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from iac.actors.websocket import LinkLost
-from iac.domain.messages import Error, FromAgent, FromServer, Malformed, UnknownType, decode_from_server, encode
+from iac.domain.live import LiveBudget
+from iac.domain.messages import (
+    Error,
+    FromAgent,
+    FromServer,
+    LiveLog,
+    Malformed,
+    UnknownType,
+    decode_from_server,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 
 QUEUED = 256
 """Messages that wait for the writer, or for the one who acts on what was read; a longer queue ends the connection."""
+QUEUED_LIVE = 64
 UNKNOWN_TYPES = 32
 BAD_MESSAGE = 4400
+
+
+class LiveLane:
+    """Live log bytes that wait until nothing else does. `budget` is told how long sending takes, whatever is sent."""
+
+    def __init__(self) -> None:
+        self.budget = LiveBudget()
+        self._frames: deque[LiveLog] = deque()
+        self._waiting: trio.CancelScope | None = None
+
+    def put(self, frame: LiveLog) -> bool:
+        """False when there is no room; the frame is dropped then."""
+        if len(self._frames) >= QUEUED_LIVE:
+            return False
+        self._frames.append(frame)
+        if self._waiting is not None:
+            self._waiting.cancel()
+        return True
+
+    def take(self) -> LiveLog | None:
+        return self._frames.popleft() if self._frames else None
+
+    def clear(self) -> None:
+        """What waited for a connection that is over is stale."""
+        self._frames.clear()
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """The body is left when a frame comes, or there is one already."""
+        with trio.CancelScope() as scope:
+            self._waiting = scope
+            try:
+                if self._frames:
+                    scope.cancel()
+                yield
+            finally:
+                self._waiting = None
 
 
 class Line:
     """The present connection to the server, or none. `post` never waits."""
 
     def __init__(self) -> None:
+        self.live = LiveLane()
         self._outbox: trio.MemorySendChannel[FromAgent] | None = None
         self._scope: trio.CancelScope | None = None
         self._up, self._down = trio.Event(), trio.Event()
@@ -49,6 +101,10 @@ class Line:
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             return
 
+    def show(self, frame: LiveLog) -> bool:
+        """Live log bytes: behind all else, and only if there is a connection with room for them."""
+        return self._outbox is not None and self.live.put(frame)
+
     def connected(self, outbox: trio.MemorySendChannel[FromAgent], scope: trio.CancelScope) -> None:
         """`scope` ends this connection when it is cancelled."""
         self._outbox, self._scope = outbox, scope
@@ -58,6 +114,7 @@ class Line:
     def disconnected(self) -> None:
         if self._outbox is not None:
             self._outbox = self._scope = None
+            self.live.clear()
             self._up = trio.Event()
             self._down.set()
 
@@ -109,13 +166,32 @@ def _answer_unknown(type_: str, unknown: set[str], outbox: trio.MemorySendChanne
         return
 
 
-async def write(websocket: WebSocketConnection, outgoing: trio.MemoryReceiveChannel[FromAgent]) -> None:
-    """Sends what is posted; returns when the channel is closed and empty. Raises LinkLost."""
-    async for message in outgoing:
-        try:
-            await websocket.send_message(encode(message))
-        except ConnectionClosed as closed:
-            raise _lost(closed) from None
+async def write(websocket: WebSocketConnection, outgoing: trio.MemoryReceiveChannel[FromAgent], live: LiveLane) -> None:
+    """Sends what is posted, and live log bytes when nothing is; returns when the channel is closed and empty.
+
+    Raises LinkLost.
+    """
+    with suppress(trio.EndOfChannel):
+        while True:
+            message = await _next(outgoing, live)
+            began = trio.current_time()
+            try:
+                await websocket.send_message(encode(message))
+            except ConnectionClosed as closed:
+                raise _lost(closed) from None
+            now = trio.current_time()
+            live.budget.sent(now - began, now)
+
+
+async def _next(outgoing: trio.MemoryReceiveChannel[FromAgent], live: LiveLane) -> FromAgent:
+    """Raises EndOfChannel."""
+    while True:
+        with suppress(trio.WouldBlock):
+            return outgoing.receive_nowait()
+        if frame := live.take():
+            return frame
+        with live.interrupting():
+            return await outgoing.receive()
 
 
 def _lost(closed: ConnectionClosed) -> LinkLost:

@@ -7,12 +7,14 @@ iac.domain.agent_session and done here. What agents say is heard in iac.actors.a
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import trio
 
 from iac.actors.agent_connection import REPLACED, RESTART, REVOKED, AgentConnection
+from iac.actors.roll_call import RollCall
 from iac.domain.agent_bodies import Pending
 from iac.domain.agent_session import AgentSession, Effect, Move, Reissue, Send, Times
 from iac.domain.leases import Leases
@@ -22,6 +24,9 @@ from iac.domain.messages import (
     Drain,
     FlushLogs,
     FromServer,
+    LiveLog,
+    LiveSubscribe,
+    LiveUnsubscribe,
     RunTaskOrder,
     ServerShutdown,
     Undrain,
@@ -38,10 +43,11 @@ from iac.store.standings import Seat
 
 log = logging.getLogger(__name__)
 
-COME_BACK = 10.0
-"""Seconds over which agents spread their return after a restart of the server."""
 RECENT = 2.5
 """Heartbeats within which the other process of an identity was heard if it lives."""
+
+
+def _nobody_watches(agent_id: str, frame: LiveLog) -> None: ...
 
 
 @dataclass(slots=True)
@@ -74,6 +80,7 @@ class Fleet:
         """`changed` is told of each task that moved, `wake` when there may be something to hand out."""
         self.database = database
         self.times = times
+        self.roll_call = RollCall(database)
         self.leases = Leases(times.lost_after)
         self.boot_id = new_id("boot")
         self.wake = wake
@@ -82,6 +89,8 @@ class Fleet:
         self.closing = False
         """Nobody is let in any more."""
         self.changed = changed
+        self.live: Callable[[str, LiveLog], None] = _nobody_watches
+        """Where the live log bytes of connected agents go."""
         self._members: dict[str, Member] = {}
         self._open: set[AgentConnection] = set()
 
@@ -115,8 +124,8 @@ class Fleet:
     def open(self, agent_id: str) -> AgentConnection:
         """A connection for the agent; it becomes the agent's own with its hello. Raises Unavailable."""
         if self.closing:
-            raise Unavailable("The server is stopping; come back.", code="starting", retry_after_s=COME_BACK)
-        connection = AgentConnection(agent_id, self.times)
+            raise Unavailable("The server is stopping; come back.", code="starting", retry_after_s=self.times.come_back)
+        connection = AgentConnection(agent_id, self.times, self._live)
         self._open.add(connection)
         return connection
 
@@ -149,10 +158,15 @@ class Fleet:
         if member is not None:
             self._say_all(member, member.session.cancelled(wanted, reason, trio.current_time()))
 
-    def flush(self, agent_id: str, task_id: int, fence: int) -> None:
-        """Somebody wants to see the log now."""
+    def tell(self, agent_id: str, message: LiveSubscribe | LiveUnsubscribe | FlushLogs) -> None:
+        """Somebody wants to see a log, or does not any more."""
         if agent_id in self._members:
-            self._members[agent_id].say(FlushLogs(task_id=task_id, fence=fence))
+            self._members[agent_id].say(message)
+
+    def _live(self, connection: AgentConnection, frame: LiveLog) -> None:
+        member = self._members.get(connection.agent_id)
+        if member is not None and member.connection is connection:
+            self.live(member.agent_id, frame)
 
     def claimed(self, agent_id: str, fence: int) -> None:
         """The agent has fetched the data: its order need not be repeated."""
@@ -166,19 +180,28 @@ class Fleet:
         orders, wanted = member.session.pending()
         return Pending(tasks=orders, cancel=wanted)
 
-    async def as_runners(self, found: Sequence[Task]) -> list[Runner]:
-        """The agents that may be given something now; none when there is nothing to give. `found` are all open tasks."""
+    @property
+    def reachable(self) -> list[str]:
+        """The agents that may be given something now."""
         now = trio.current_time()
-        there = {member.agent_id: member for member in self._members.values() if self._reachable(member, now)}
-        wanted = {task.workspace_id for task in found if task.status == "queued" and task.execution_mode == "agent"}
-        if not there or not wanted:
-            return []
-        seats = await self.database.read(standings.seats, sorted(there), sorted(wanted))
-        return [self._runner(seat, there[seat.agent_id], found, now) for seat in seats]
+        return sorted(member.agent_id for member in self._members.values() if self._reachable(member, now))
 
-    def _runner(self, seat: Seat, member: Member, found: Sequence[Task], now: float) -> Runner:
+    def as_runners(self, seats: Sequence[Seat], found: Sequence[Task]) -> list[Runner]:
+        """Those of the agents that still are there. `found` are all open tasks."""
+        now = trio.current_time()
+        under_way = defaultdict[str | None, list[Task]](list)
+        for task in found:
+            if task.status in UNDER_WAY:
+                under_way[task.agent_id].append(task)
+        return [
+            self._runner(seat, self._members[seat.agent_id], under_way.get(seat.agent_id, ()), now)
+            for seat in seats
+            if seat.agent_id in self._members
+        ]
+
+    def _runner(self, seat: Seat, member: Member, under_way: Sequence[Task], now: float) -> Runner:
         session = member.session
-        held = {task.id: task.phase for task in found if task.agent_id == seat.agent_id and task.status in UNDER_WAY}
+        held = {task.id: task.phase for task in under_way}
         # What it reported and still clears away takes its slot as well.
         held |= {each.task_id: each.action for each in session.reported.values() if each.stage != "finished"}
         return Runner(
@@ -187,7 +210,7 @@ class Fleet:
             plan_limit=max(1, session.plan_limit or seat.plan_limit),
             plans=frozenset(task for task, phase in held.items() if phase == "plan"),
             applies=frozenset(task for task, phase in held.items() if phase == "apply"),
-            draining=self.draining or session.draining or not seat.takes_tasks,
+            draining=self.draining or session.draining or member.drain or not seat.takes_tasks,
             pool_id=seat.pool_id,
             workspaces=seat.workspaces,
             avoids=session.avoided(now),
@@ -237,6 +260,19 @@ class Fleet:
 
     # How they end
 
+    async def reconsider(self, agent_ids: Sequence[str] | None = None) -> None:
+        """Tells these agents (None: all) at once what was decided about them: to drain, to go on, or to leave."""
+        there = [each for each in (self._members if agent_ids is None else agent_ids) if each in self._members]
+        if not there:
+            return
+        known = await self.database.read(standings.stances, sorted(there))
+        for agent_id in there:
+            stance = known.get(agent_id)
+            if stance is None or stance.out:
+                await self.revoke(agent_id)
+            elif agent_id in self._members:
+                self.drain(self._members[agent_id], stance.drains)
+
     def drain(self, member: Member, drain: bool) -> None:
         """Tells an agent, once, that it takes nothing new, or that it may again."""
         if drain != member.drain:
@@ -267,7 +303,7 @@ class Fleet:
         """Says goodbye to everybody, and waits for their connections to end. What they run goes on meanwhile."""
         self.closing = True
         for connection in list(self._open):
-            connection.send(ServerShutdown(retry_after_s=COME_BACK, reason=reason))
+            connection.send(ServerShutdown(retry_after_s=self.times.come_back, reason=reason))
             connection.end(RESTART, reason)
         with trio.move_on_after(within):
             for connection in list(self._open):

@@ -61,16 +61,8 @@ async def _give_up(fleet: Fleet, key: Key, standing: Standing) -> None:
 
 
 async def _check_members(fleet: Fleet) -> None:
-    members = {member.agent_id: member for member in fleet.members}
-    if not members:
-        return
-    known = await fleet.database.read(standings.stances, sorted(members))
-    for agent_id, member in members.items():
-        stance = known.get(agent_id)
-        if stance is None or stance.out:
-            await fleet.revoke(agent_id)
-        elif member.gone_for(trio.current_time()) >= fleet.times.lost_after:
+    await fleet.reconsider([member.agent_id for member in fleet.members])
+    for member in fleet.members:
+        if member.gone_for(trio.current_time()) >= fleet.times.lost_after:
             await fleet.perform(member, member.session.silent())
-            fleet.forget(agent_id)
-        else:
-            fleet.drain(member, stance.drains)
+            fleet.forget(member.agent_id)

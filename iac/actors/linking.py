@@ -159,7 +159,7 @@ class _Talk:
             self._outbox.send_nowait(link.desk.hello(link.session.agent_id))
             nursery.start_soon(read, websocket, self._to_desk, self._outbox)
             nursery.start_soon(self._obey, nursery.cancel_scope, sent_at)
-            await write(websocket, self._outgoing)
+            await write(websocket, self._outgoing, link.line.live)
             nursery.cancel_scope.cancel()
         if not link.line.hanging_up:
             raise LinkLost("The server does not read what it is sent.")

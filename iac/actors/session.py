@@ -6,6 +6,7 @@ import logging
 import platform
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,8 +25,10 @@ from iac.errors import (
     Forbidden,
     IacError,
     Invalid,
+    NotFound,
     StartFailed,
     Unauthenticated,
+    Unavailable,
     UpgradeRequired,
 )
 from iac.executor import identity
@@ -97,11 +100,12 @@ class Session:
     async def call(self, method: str, path: str, answer: type[T], body: msgspec.Struct | None = None) -> T:
         """A call with the session token, once more with a new one if the server does not know it. Raises IacError."""
         token = await self.token()
+        ask = partial(self._client.call, method, path, answer, body=body, headers={"X-IAC-Boot-Id": self.boot_id})
         try:
-            found, _ = await self._client.call(method, path, answer, token=token, body=body)
+            found, _ = await ask(token=token)
         except Unauthenticated:
             self.expire(token)
-            found, _ = await self._client.call(method, path, answer, token=await self.token(), body=body)
+            found, _ = await ask(token=await self.token())
         return found
 
     async def _renew(self) -> None:
@@ -135,7 +139,12 @@ class Session:
             agent_id=own.agent_id,
             instance_secret=own.instance_secret,
         )
-        answer, _ = await self._client.call("POST", "/agents/register", Registered, token=mine.token, body=body)
+        try:
+            answer, _ = await self._client.call("POST", "/agents/register", Registered, token=mine.token, body=body)
+        except NotFound as error:
+            raise Unavailable(
+                "There is no agent API at IAC_API_ENDPOINT; it has to be the server's own URL."
+            ) from error
         known = identity.Identity(
             instance_id=own.instance_id,
             agent_id=answer.agent_id,

@@ -6,6 +6,7 @@ proxies, and hangs when it leaves a dead server. Here every failure is one LinkF
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -23,6 +24,8 @@ from iac.executor.remote_client import API, error_of, explain
 
 QUEUED_FRAMES = 64
 """Frames that wait for the reader; at one, the default, pings go unanswered while it works."""
+SEND_BUFFER, NOT_SENT = 64 * 1024, 16 * 1024
+"""Bytes that the kernel holds back at most."""
 LARGEST_PROXY_ANSWER = 16 * 1024
 
 
@@ -121,7 +124,7 @@ async def _reach(route: Route) -> trio.abc.Stream:
     try:
         with trio.fail_after(route.within):
             if route.proxy is None:
-                stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+                stream: trio.abc.Stream = await _connected(host, port)
             else:
                 stream = await _through(route.proxy, route.tls, f"[{host}]" if ":" in host else host, port)
             return await _secured(stream, route.tls, host) if parts.scheme == "https" else stream
@@ -129,6 +132,15 @@ async def _reach(route: Route) -> trio.abc.Stream:
         raise LinkLost(f"The server did not answer within {route.within:g} s.") from None
     except OSError as error:
         raise LinkLost(explain(error)) from error
+
+
+async def _connected(host: str, port: int) -> trio.SocketStream:
+    """A connection in which little waits out of our sight: on a slow link a heartbeat must not queue behind a log."""
+    stream = await trio.open_tcp_stream(host, port)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
+    return stream
 
 
 async def _secured(stream: trio.abc.Stream, tls: ssl.SSLContext, host: str) -> trio.abc.Stream:
@@ -147,7 +159,7 @@ async def _secured(stream: trio.abc.Stream, tls: ssl.SSLContext, host: str) -> t
 
 async def _through(proxy: Proxy, tls: ssl.SSLContext, host: str, port: int) -> trio.abc.Stream:
     """A tunnel to the server."""
-    stream: trio.abc.Stream = await trio.open_tcp_stream(proxy.host, proxy.port)
+    stream: trio.abc.Stream = await _connected(proxy.host, proxy.port)
     if proxy.secure:
         stream = await _secured(stream, tls, proxy.host)
     try:

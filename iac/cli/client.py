@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 from urllib.parse import quote
 
-from iac.cli.following import End, LogBytes, LogEvent, StatusEvent, follow_log
+from iac.cli.following import End, LogBytes, LogEvent, Rewound, StatusEvent, follow_log
 from iac.cli.pool_calls import PoolCalls
 from iac.cli.transport import ApiError, BadServer, Unreachable
 from iac.domain import access_bodies, bodies
 
-__all__ = ["ApiClient", "ApiError", "BadServer", "End", "LogBytes", "LogEvent", "StatusEvent", "Unreachable"]
+__all__ = ["ApiClient", "ApiError", "BadServer", "End", "LogBytes", "LogEvent", "Rewound", "StatusEvent", "Unreachable"]
 
 API = "/api/v1"
 ARCHIVE = "application/gzip"
@@ -117,6 +117,9 @@ class ApiClient(PoolCalls):
 
     def cancel_task(self, task_id: int, *, force: bool = False, patience: float = 0.0) -> bodies.TaskView:
         return self._decide(task_id, "cancel", bodies.CancelRequest(force=force), patience)
+
+    def flush_log(self, task_id: int) -> None:
+        self.post(_task(task_id, "logs/flush"))
 
     def confirm_task(
         self, task_id: int, *, plan_digest: str | None = None, comment: str = "", patience: float = 0.0

@@ -10,8 +10,11 @@ import msgspec
 
 from iac.cli.sse import EventParser, Malformed, ServerEvent
 from iac.cli.transport import ApiError, Transport, Unreachable, backoff, may_pass
+from iac.domain.live import Ring
 from iac.domain.records import Outcome, Phase, Status
 
+RECENT = 1024 * 1024
+"""Bytes that are remembered, to see whether what comes again is the same."""
 SILENCE = 45.0
 """Seconds without a byte after which a connection is given up; the server says something each 15."""
 
@@ -40,7 +43,55 @@ class End(StatusEvent, frozen=True):
     offset: int
 
 
-LogEvent = LogBytes | StatusEvent | End
+class Rewound(msgspec.Struct, frozen=True):
+    """What was told of the log from `offset` on came live and is not what is stored; what is stored follows."""
+
+    offset: int
+
+
+LogEvent = LogBytes | Rewound | StatusEvent | End
+
+
+class _Reset(msgspec.Struct, frozen=True):
+    offset: int
+
+
+class _Told:
+    """Which bytes were told. `offset` is the one that is due; it goes back when the server says so."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.position = str(offset)
+        self._recent = Ring(RECENT)
+        self._recent.restart(offset)
+
+    def take(self, event: LogBytes, position: str) -> Iterator[LogEvent]:
+        """What is new in it; what was told before and is the same is left out. Raises _Broken."""
+        if event.offset > self.offset:
+            raise _Broken(f"bytes {self.offset} to {event.offset} of the log are missing")
+        if event.next_offset != event.offset + len(event.data):
+            raise _Broken("a piece of the log is not as long as it says")
+        data = event.data[self.offset - event.offset :]
+        if not data:
+            return
+        start, self.offset, self.position = self.offset, event.next_offset, position or str(event.next_offset)
+        differs = self._recent.differs(start, data)
+        if differs is not None:
+            self._recent.restart(differs)
+            yield Rewound(differs)
+        new = data[self._recent.end - start :]
+        if new:
+            self._recent.put(event.next_offset - len(new), new)
+            yield LogBytes(event.next_offset - len(new), event.next_offset, new)
+
+    def reset(self, event: _Reset) -> None:
+        self.offset, self.position = min(event.offset, self.offset), str(min(event.offset, self.offset))
+
+    def end(self) -> Iterator[LogEvent]:
+        """What was told live and is not stored."""
+        if self._recent.end > self.offset:
+            self._recent.restart(self.offset)
+            yield Rewound(self.offset)
 
 
 class _Broken(Exception):
@@ -60,12 +111,10 @@ def follow_log(
     Gives up after `patience` seconds without an answer; `on_break` is told why each connection ended. Raises ApiError
     where the server refuses for good, Unreachable when patience is at its end.
     """
-    waits, heard = backoff(), time.monotonic()
+    waits, heard, told = backoff(), time.monotonic(), _Told(offset)
     while True:
         try:
-            for event in _connection(transport, task_id, offset):
-                if isinstance(event, LogBytes):
-                    offset = event.next_offset
+            for event in _connection(transport, task_id, told):
                 waits, heard = backoff(), time.monotonic()
                 yield event
                 if isinstance(event, End):
@@ -82,20 +131,25 @@ def follow_log(
         transport.pause(next(waits))
 
 
-def _connection(transport: Transport, task_id: int, offset: int) -> Iterator[LogEvent]:
-    """What one connection tells, without a byte before `offset` and without a gap."""
-    headers = {"Accept": "text/event-stream", "Last-Event-ID": str(offset), "Cache-Control": "no-store"}
+def _connection(transport: Transport, task_id: int, told: _Told) -> Iterator[LogEvent]:
+    """What one connection tells, without a byte before the one that is due and without a gap."""
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": told.position, "Cache-Control": "no-store"}
     path, parser = f"/api/v1/tasks/{task_id}/logs/stream", EventParser()
-    with transport.stream(path, read_timeout=SILENCE, headers=headers, params={"offset": offset}) as response:
-        for told in _events(response, parser):
-            event = _decoded(told)
-            if isinstance(event, LogBytes):
-                event = _due(event, offset)
-                if event is None:
-                    continue
-                offset = event.next_offset
-            if event is not None:
-                yield event
+    params = {"offset": told.offset}
+    with transport.stream(path, read_timeout=SILENCE, headers=headers, params=params) as response:
+        for each in _events(response, parser):
+            match _decoded(each):
+                case LogBytes() as piece:
+                    yield from told.take(piece, each.id)
+                case _Reset() as reset:
+                    told.reset(reset)
+                case End() as end:
+                    yield from told.end()
+                    yield end
+                case StatusEvent() as status:
+                    if status.status in ("pending", "queued"):
+                        yield from told.end()  # nobody is left who would tell it again
+                    yield status
 
 
 def _events(response: httpx.Response, parser: EventParser) -> Iterator[ServerEvent]:
@@ -103,20 +157,10 @@ def _events(response: httpx.Response, parser: EventParser) -> Iterator[ServerEve
         yield from parser.feed(piece)
 
 
-def _decoded(event: ServerEvent) -> LogEvent | None:
+def _decoded(event: ServerEvent) -> LogBytes | _Reset | StatusEvent | End | None:
     """None for kinds of events that a newer server may have."""
-    kind = {"log": LogBytes, "status": StatusEvent, "end": End}.get(event.name)
+    kind = {"log": LogBytes, "status": StatusEvent, "reset": _Reset, "end": End}.get(event.name)
     try:
         return None if kind is None else msgspec.json.decode(event.data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _Broken(f"the server sent an event that cannot be read: {error}") from None
-
-
-def _due(event: LogBytes, offset: int) -> LogBytes | None:
-    """The part of it that was not told yet."""
-    if event.offset > offset:
-        raise _Broken(f"bytes {offset} to {event.offset} of the log are missing")
-    if event.next_offset != event.offset + len(event.data):
-        raise _Broken("a piece of the log is not as long as it says")
-    data = event.data[offset - event.offset :]
-    return LogBytes(offset, event.next_offset, data) if data else None

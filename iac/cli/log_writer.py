@@ -16,6 +16,11 @@ class LogWriter:
         self._sanitiser = Sanitiser(colours)
         self._at_start = True
 
+    @property
+    def at_start(self) -> bool:
+        """Whether the next byte begins a line."""
+        return self._at_start
+
     def write(self, data: bytes) -> None:
         self._put(self._sanitiser.feed(data))
 

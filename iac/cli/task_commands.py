@@ -9,13 +9,13 @@ import click
 import msgspec
 
 from iac.cli import summaries
-from iac.cli.client import End, LogBytes, LogEvent
+from iac.cli.client import End, LogBytes, LogEvent, Rewound
 from iac.cli.failures import Refused
 from iac.cli.interrupts import Interrupts
 from iac.cli.log_writer import LogWriter
 from iac.cli.run_commands import exit_code
 from iac.cli.session import Group, Session, pass_session
-from iac.cli.watching import Left, Watcher
+from iac.cli.watching import REWOUND, Left, Watcher
 from iac.domain.bodies import TaskView
 
 task_id = click.argument("task_id", metavar="TASK", type=click.IntRange(min=1))
@@ -87,7 +87,7 @@ def logs(session: Session, task_id: int, *, follow: bool, raw: bool, offset: int
 
     On a terminal colours stay and every other control sequence is taken out; elsewhere colours go too. With --json
     each line of the output is an event: {"type": "log", "offset", "next_offset", "text"}, {"type": "status", …},
-    {"type": "end", …}.
+    {"type": "reset", "offset"} (what was told from there on is not what is stored), {"type": "end", …}.
     """
     terminal = session.terminal
     if raw and terminal.json:
@@ -106,6 +106,8 @@ def _raw(session: Session, task_id: int, offset: int, follow: bool) -> None:
     for event in _told(session, task_id, offset, follow):
         if isinstance(event, LogBytes):
             session.terminal.raw(event.data)
+        elif isinstance(event, Rewound):
+            _rewound(session, event)
 
 
 def _text(session: Session, task_id: int, offset: int, follow: bool) -> None:
@@ -113,7 +115,14 @@ def _text(session: Session, task_id: int, offset: int, follow: bool) -> None:
     for event in _told(session, task_id, offset, follow):
         if isinstance(event, LogBytes):
             writer.write(event.data)
+        elif isinstance(event, Rewound):
+            writer.close_line()
+            _rewound(session, event)
     writer.finish()
+
+
+def _rewound(session: Session, event: Rewound) -> None:
+    session.terminal.note(f"{REWOUND} from byte {event.offset} on. The log goes on there.", "yellow")
 
 
 def _events(session: Session, task_id: int, offset: int, follow: bool) -> None:
@@ -124,7 +133,8 @@ def _events(session: Session, task_id: int, offset: int, follow: bool) -> None:
             text = decoder.decode(event.data)
             told = {"type": "log", "offset": event.offset, "next_offset": event.next_offset, "text": text}
         else:
-            told = {"type": "end" if isinstance(event, End) else "status", **msgspec.structs.asdict(event)}
+            kind = {End: "end", Rewound: "reset"}.get(type(event), "status")
+            told = {"type": kind, **msgspec.structs.asdict(event)}
         session.terminal.line(told)
 
 
@@ -139,6 +149,15 @@ def _told(session: Session, task_id: int, offset: int, follow: bool) -> Iterator
     for data in client.whole_log(task_id, offset):
         yield LogBytes(offset, offset + len(data), data)
         offset += len(data)
+
+
+@task_group.command("flush-log")
+@task_id
+@pass_session
+def flush_log(session: Session, task_id: int) -> None:
+    """Have a running task's log sent and stored now."""
+    session.client.flush_log(task_id)
+    session.terminal.note(f"Asked for the log of task {task_id}.")
 
 
 @task_group.command("cancel")

@@ -8,7 +8,7 @@ from functools import partial
 from rich.status import Status
 
 from iac.cli import summaries
-from iac.cli.client import ApiClient, ApiError, End, LogBytes
+from iac.cli.client import ApiClient, ApiError, End, LogBytes, Rewound
 from iac.cli.headings import Headings
 from iac.cli.interrupts import Interrupted, Interrupts
 from iac.cli.log_writer import LogWriter
@@ -28,6 +28,7 @@ FIRST_LOOK, LAST_LOOK = 0.05, 1.0
 QUIET = 0.2
 """Looks closer together than this are the first ones: a wait that is over at once is not worth a word."""
 INTERRUPTED = 130
+REWOUND = "What was shown live is not what was stored,"
 
 
 class Left(Exception):
@@ -153,6 +154,8 @@ class Watcher:
             event = self.interrupts.wait(partial(next, events))
             if isinstance(event, LogBytes):
                 self._write(event.data)
+            elif isinstance(event, Rewound):
+                self._rewind(event.offset)
             elif isinstance(event, End):
                 return True
             elif event.status in WAITING:
@@ -166,6 +169,12 @@ class Watcher:
         self._log.write(self._headings.feed(data))
         self.position += len(data)
 
+    def _rewind(self, offset: int) -> None:
+        self._quiet()
+        self._log.close_line()
+        self.terminal.note(f"{REWOUND} from byte {offset} on. The log goes on there.", "yellow")
+        self.position = offset
+
     def _broken(self, why: str) -> None:
         self._tell(f"Lost the connection ({why}); trying again")
 
@@ -174,6 +183,7 @@ class Watcher:
         if text != self._told:
             self._told = text
             if not self._turn(text):
+                self._log.close_line()
                 self.terminal.note(text)
 
     def _turn(self, text: str) -> bool:
@@ -181,8 +191,8 @@ class Watcher:
         if self._spinner is not None:
             self._spinner.update(one_line(text))
             return True
-        self._log.close_line()
-        self._spinner = self.terminal.spinner(text)
+        # A line of the log that is not at its end is not torn for it.
+        self._spinner = self.terminal.spinner(text) if self._log.at_start else None
         if self._spinner is not None:
             self._spinner.start()
         return self._spinner is not None

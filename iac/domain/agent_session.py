@@ -59,6 +59,8 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     """A claim younger than this may be missing in a list that was long on its way; a slower connection is replaced."""
     tick: float = 1.0
     look: float = 5.0
+    come_back: float = 10.0
+    """Agents spread their return over this when the server restarts."""
     session: float = 3600.0
     """How long a session lasts; agents renew it in time."""
     session_overlap: float = 120.0

@@ -36,7 +36,8 @@ class Transform:
         self._masker = Masker(secrets)
         self._capped = Capped(limit, min(TAIL_KEPT, limit))
         self._hash = hashlib.sha256()
-        self._dropped = 0
+        self._lost = self._dropped = 0
+        self._fresh = True
         self.length = 0
 
     @property
@@ -46,27 +47,45 @@ class Transform:
         return LogDigest(length=self.length, sha256=self._hash.hexdigest(), truncated_bytes=truncated)
 
     def feed(self, raw: bytes) -> tuple[bytes, list[Event]]:
+        resumed = b""
+        if self._lost:
+            # The rest of a line whose beginning is lost may be the end of a secret.
+            rest, newline, raw = raw.partition(b"\n")
+            self._lost += len(rest) + len(newline)
+            if not newline:
+                return b"", []
+            resumed = self._out(self._marker())
         text, events = self._renderer.feed(raw)
-        return self._out(self._capped.feed(self._masker.feed(text))), events
+        return resumed + self._out(self._masker.feed(text)), events
 
     def drop(self, count: int) -> tuple[bytes, list[Event]]:
-        """`count` raw bytes are missing here: a line says so.
+        """`count` raw bytes are missing here: a line says so, where the next line begins.
 
         What was held back goes too, unless it is sure: it may be the first half of a secret.
         """
         text, events = self._renderer.finish()
-        before = self._masker.feed(text)
-        count += self._masker.cut()
-        self._dropped += count
-        line = f"\n[iac: {count} bytes dropped: spool full]\n".encode()
-        return self._out(self._capped.feed(before + line)), events
+        before = self._out(self._masker.feed(text))
+        self._lost += count + self._masker.cut()
+        return before, events
 
     def finish(self) -> tuple[bytes, list[Event]]:
+        if self._lost:
+            return self._out(self._marker()) + self._counted(self._capped.finish()), []
         text, events = self._renderer.finish()
-        masked = self._masker.feed(text) + self._masker.finish()
-        return self._out(self._capped.feed(masked) + self._capped.finish()), events
+        masked = self._out(self._masker.feed(text) + self._masker.finish())
+        return masked + self._counted(self._capped.finish()), events
 
-    def _out(self, data: bytes) -> bytes:
+    def _marker(self) -> bytes:
+        lost, self._lost = self._lost, 0
+        self._dropped += lost
+        return (b"" if self._fresh else b"\n") + f"[iac: {lost} bytes dropped: spool full]\n".encode()
+
+    def _out(self, masked: bytes) -> bytes:
+        if masked:
+            self._fresh = masked.endswith(b"\n")
+        return self._counted(self._capped.feed(masked))
+
+    def _counted(self, data: bytes) -> bytes:
         self.length += len(data)
         self._hash.update(data)
         return data

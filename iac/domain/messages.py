@@ -8,9 +8,10 @@ connection. `heartbeat`, `run_task` and `cancel_task` carry exactly the seed's f
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from msgspec import Meta
 
 from iac.domain.records import Phase
 
@@ -20,6 +21,10 @@ LARGEST_FRAME = 256 * 1024
 """Bytes of a frame; a larger one ends the connection."""
 
 Stage = str
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""What the database can hold: one message with more must not spoil what is stored together with it."""
+Word = Annotated[str, Meta(max_length=200)]
+"""Text that names something: no peer needs more."""
 Mode = Literal["finish", "cancel"]
 
 
@@ -37,23 +42,23 @@ class Confidential(Message, frozen=True, kw_only=True):
 class Held(Message, frozen=True, kw_only=True):
     """An assignment as its agent has it."""
 
-    task_id: int
-    fence: int
+    task_id: Number
+    fence: Number
     assignment_id: str = ""
     action: Phase = "plan"
     stage: Stage = ""
-    log_length: int = 0
-    log_acked: int = 0
+    log_length: Number = 0
+    log_acked: Number = 0
 
 
 class Hello(Message, frozen=True, kw_only=True):
     """The first frame of a connection: who this is, and what it holds."""
 
-    agent_id: str
-    boot_id: str
-    conn_seq: int
+    agent_id: Word
+    boot_id: Word
+    conn_seq: Number
     protocol_versions: tuple[int, ...] = (PROTOCOL,)
-    version: str = ""
+    version: Word = ""
     plan_limit: int = 3
     draining: bool = False
     tasks: tuple[Held, ...] = ()
@@ -68,44 +73,45 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     plan_running: int
     plan_limit: int
     apply_running: bool
-    current_tasks: tuple[int, ...]
+    current_tasks: tuple[Number, ...]
     cpu_usage: float
     mem_usage: float
-    seq: int = 0
-    boot_id: str = ""
+    seq: Number = 0
+    boot_id: Word = ""
     tasks: tuple[Held, ...] = ()
     draining: bool = False
     disk_free: int = 0
+    spool_bytes: int = 0
     unsent_states: int = 0
 
 
 class TaskAccepted(Message, frozen=True, kw_only=True):
-    task_id: int
+    task_id: Number
     assignment_id: str
-    fence: int
+    fence: Number
 
 
 Refusal = Literal["at_capacity", "draining", "disk_low", "unsupported", "no_terraform", "already_done", "stale_fence"]
 
 
 class TaskRejected(Message, frozen=True, kw_only=True):
-    task_id: int
+    task_id: Number
     assignment_id: str
-    fence: int
+    fence: Number
     reason: Refusal
 
 
 class TaskStage(Message, frozen=True, kw_only=True):
     """For people; the last one counts."""
 
-    task_id: int
-    fence: int
+    task_id: Number
+    fence: Number
     stage: Stage
 
 
 class CancelAck(Message, frozen=True, kw_only=True):
-    task_id: int
-    fence: int
+    task_id: Number
+    fence: Number
     cancel_id: str
     stage: Literal["received", "sigterm", "sigterm2", "sigkill", "exited", "not_running"]
     deadline_s: float = 0.0
@@ -114,29 +120,29 @@ class CancelAck(Message, frozen=True, kw_only=True):
 class TaskFinished(Message, frozen=True, kw_only=True):
     """The result was reported and taken, nothing of the task is left on the host: its slot is free."""
 
-    task_id: int
-    fence: int
+    task_id: Number
+    fence: Number
     result_id: str = ""
 
 
 class LiveLog(Message, frozen=True, kw_only=True):
     """Log bytes while somebody watches: best effort, never stored. `data` is base64."""
 
-    task_id: int
-    fence: int
-    offset: int
+    task_id: Number
+    fence: Number
+    offset: Number
     data: bytes
 
 
 class DrainAck(Message, frozen=True, kw_only=True):
-    running: tuple[int, ...] = ()
+    running: tuple[Number, ...] = ()
 
 
 class Goodbye(Message, frozen=True, kw_only=True):
     """A voluntary end: whatever was not claimed is queued again at once."""
 
     reason: str
-    running: tuple[int, ...] = ()
+    running: tuple[Number, ...] = ()
 
 
 class Error(Message, frozen=True, kw_only=True):
@@ -367,3 +373,5 @@ def _decode(frame: str | bytes, known: dict[str, msgspec.json.Decoder[Any]]) -> 
         return decoder.decode(envelope.payload)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise Malformed(str(error)) from error
+    except (RecursionError, OverflowError) as error:
+        raise Malformed("nested too deeply, or a number that nothing has") from error

@@ -55,6 +55,11 @@ class Rates:
         self._buckets.move_to_end(sender)
         return bucket.take(amount, now)
 
+    def left(self, sender: Hashable, now: float) -> float:
+        """How much the sender could have now; nothing is taken."""
+        bucket = self._buckets.get(sender)
+        return self._rate.burst if bucket is None else bucket.left(now)
+
     def exhausted(self, sender: Hashable, now: float) -> float:
         """0.0 if the sender may have one more, else the seconds to wait; nothing is taken."""
         bucket = self._buckets.get(sender)

@@ -41,6 +41,9 @@ Noted = Callable[[Connection], Awaitable[object]]
 def _nobody() -> None: ...
 
 
+def _nobody_cares(task_id: int, fence: int, offset: int, data: bytes) -> None: ...
+
+
 class Changes(msgspec.Struct, frozen=True):
     """Who is told what changed; all are called in the loop, must not block, and may miss nothing."""
 
@@ -48,6 +51,8 @@ class Changes(msgspec.Struct, frozen=True):
     log: Callable[[int], None]
     slot: Callable[[], None] = _nobody
     """A phase is over: another may begin, while the runner still cleans up."""
+    stored: Callable[[int, int, int, bytes], None] = _nobody_cares
+    """Task, fence, offset and bytes of a piece of a log that is stored now."""
 
 
 class LocalDataAccessor:
@@ -91,6 +96,7 @@ class LocalDataAccessor:
         # The tail that the executor keeps back lies within its own cap; the store's fuse is a little above it.
         limit = self._log_max + logs.LARGEST_CHUNK
         after = await self._log_cache.append(order.task_id, order.fence, offset, data, limit=limit, durable=from_afar)
+        self._changes.stored(order.task_id, order.fence, offset, data)
         self._changes.log(order.task_id)
         return after
 

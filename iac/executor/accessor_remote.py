@@ -23,6 +23,7 @@ from iac.domain.agent_bodies import (
     DataBody,
     LogChunkAnswer,
     LogChunkBody,
+    LogPosition,
     PlanBody,
     StateAnswer,
     StateBody,
@@ -99,6 +100,10 @@ class RemoteDataAccessor:
             answer = await self._ask(order, "POST", "logs/chunk", LogChunkAnswer, body)
         return answer.next_offset
 
+    async def log_position(self, order: RunTask) -> int:
+        """How much of the log the platform has."""
+        return (await self._ask(order, "GET", "logs/chunk", LogPosition)).next_offset
+
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._note(order, StatusBody(status="running", phase=order.action, stage=stage))
 
@@ -139,8 +144,9 @@ class RemoteDataAccessor:
             await self._note(order, body)
         except LogRefused as error:
             # A result is never held up by its log: told once more, it is taken with the log that is there.
-            again = replace(body, log=None) if error.code == "log_incomplete" else body
-            await self._note(order, again)
+            if error.code == "log_incomplete" and body.log is not None:
+                body = replace(body, log=replace(body.log, state="pending"))
+            await self._note(order, body)
         self._listeners.reported(order, result)
 
     async def _note(self, order: RunTask, body: StatusBody) -> None:

@@ -184,10 +184,22 @@ class _Carriage:
         spool.read_to = self._reading.offset
         self._window.put(text, trio.current_time())
         spool.length = self._window.end
-        self._marks.append((spool.length, spool.read_to))
+        self._mark()
         spool.recent.put(spool.length - len(text), text)
         self._note(None, events)
         return read
+
+    def _mark(self) -> None:
+        """Remembers how much of the raw file made how much log, until that is stored."""
+        spool, marks = self._spool, self._marks
+        if marks and marks[-1][0] == spool.length:
+            marks.pop()
+        marks.append((spool.length, spool.read_to))
+        self._stored()
+
+    def _stored(self) -> None:
+        while self._marks and self._marks[0][0] <= self._window.acked:
+            self._spool.sent_to = self._marks.popleft()[1]
 
     # The sender
 
@@ -253,8 +265,7 @@ class _Carriage:
         # What was taken and not packed, and what no longer follows, is taken once more.
         window.answered(after, following.end if expected and following is not None else after)
         spool.stored = after
-        while self._marks and self._marks[0][0] <= after:
-            spool.sent_to = self._marks.popleft()[1]
+        self._stored()
         self._emptied.set()
         if not expected:
             extra = {"sent": chunk.offset, "goes_on_at": after, "path": str(spool.path)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from iac.domain.log_transform import Gap
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
+RAW_LOG = "raw.log"
 BLOCK = 512
 """Bytes that `st_blocks` counts in."""
 
@@ -41,6 +43,15 @@ def _fallocate(fd: int, mode: int, offset: int, size: int) -> int:
 def allocated(fd: int) -> int:
     """Bytes of the disk that the file takes."""
     return os.fstat(fd).st_blocks * BLOCK
+
+
+def allocated_in(tasks: Path) -> int:
+    """Bytes of the disk that all raw logs below a directory of work directories take, those that were left too."""
+    found = 0
+    for path in tasks.glob(f"*/{RAW_LOG}"):
+        with suppress(FileNotFoundError):
+            found += path.stat().st_blocks * BLOCK
+    return found
 
 
 class GivenUp(msgspec.Struct):

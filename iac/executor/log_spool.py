@@ -19,8 +19,9 @@ import trio
 from iac.domain.live import Ring
 from iac.domain.log_transform import Gap
 from iac.domain.rendering import Edge, stage_marker
+from iac.domain.spool_quota import KEPT, GiveUp, RawLog
 from iac.errors import IacError, LogRefused
-from iac.executor.log_disk import allocate, kept
+from iac.executor.log_disk import allocate, allocated, keep, kept, punch
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,49 @@ class LogSpool:
         if any(gap.start < offset + size and offset < gap.end for gap in self.given_up.stored):
             raise LogRefused("The raw log has given these bytes back; it cannot be carried again.", code="log_gone")
         return os.pread(self.fd, size, offset)
+
+    def as_raw_log(self, fence: int) -> RawLog:
+        """How much there is of it, for who decides what has to go."""
+        return RawLog(
+            fence=fence,
+            allocated=allocated(self.fd),
+            size=self.size,
+            read_to=self.read_to,
+            sent_to=self.sent_to,
+            stored=tuple(self.given_up.stored),
+            dropped=tuple(self.given_up.dropped),
+        )
+
+    def give_up(self, what: GiveUp) -> bool:
+        """Lets bytes go for good. That they are gone is on the disk before they are, so the log can be made again the same.
+
+        Writes and forces a small file: milliseconds, in which nothing may be read here. False where it is not possible.
+        """
+        gap = what.gap
+        if what.kind == "dropped":
+            # Whole lines, if they are not too long; the newline before the first one that stays, stays too.
+            end = max(self._next_line(gap.end) - 1, gap.start)
+            gap = Gap(gap.start if what.extends else self._next_line(gap.start), end)
+        gaps = self.given_up.dropped if what.kind == "dropped" else self.given_up.stored
+        before = [*gaps]
+        if what.extends:
+            gaps[-1] = gap
+        else:
+            gaps.append(gap)
+        try:
+            keep(self.path, self.given_up)
+        except OSError as error:
+            log.error("a full spool cannot give up anything", extra={"error": str(error)})
+            gaps[:] = before
+            return False
+        extra = {"path": str(self.path), "bytes": gap.end - gap.start, "kind": what.kind}
+        log.warning("the spool is full: raw log is given up", extra=extra)
+        return punch(self.fd, gap.start, gap.end) == 0
+
+    def _next_line(self, offset: int) -> int:
+        """Where the first line begins at or after the offset; the offset itself if the line is too long."""
+        found = os.pread(self.fd, KEPT // 2, offset - 1).find(b"\n")
+        return offset + found if found >= 0 else offset
 
     def begin(self, stage: str) -> None:
         """Marks a stage's beginning in the log, and the end of the one before."""

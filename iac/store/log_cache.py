@@ -37,15 +37,15 @@ from iac.domain.logs import (
 from iac.domain.records import LogStream
 from iac.domain.work import LogDigest
 from iac.errors import Gone, LogRefused, StorageFull, TooLarge, Unavailable
-from iac.store import logs
+from iac.store import log_files, logs
 from iac.store.database import Database
 from iac.store.log_bytes import LogBytes
-from iac.store.log_files import BLOCK, CachedFile, Key, LogFile
+from iac.store.log_files import BLOCK, CachedFile, FileChanged, Key, LogFile
 from iac.store.logs import Part
 
 log = logging.getLogger(__name__)
 
-MOST_OPEN = 256
+MOST_KNOWN = 4096
 MOST_TOLD = 10_000
 ATTEMPTS = 5
 """How often an append is decided anew because the row was changed meanwhile."""
@@ -65,24 +65,20 @@ class _Stream:
         """As of our last look at it or change of it; None when what we last did to it had no certain end."""
         self.length = 0
         self.file: LogFile | None = None
+        """Where it goes on, while it is open."""
         self.digest: tuple[int, hashlib._Hash] | None = (0, hashlib.sha256())
         """sha256 of so many first bytes; None when this server did not see them all."""
-
-    def release(self) -> None:
-        if self.file is not None:
-            self.file.close()
-        self.file = self.row = None
 
 
 class LogCache:
     """The logs of all tasks. `directory` is this server's alone."""
 
-    def __init__(self, database: Database, directory: Path, *, most_open: int = MOST_OPEN) -> None:
+    def __init__(self, database: Database, directory: Path, *, most_known: int = MOST_KNOWN) -> None:
         self.bytes = LogBytes(database, directory)
         self.full = trio.Event()
         """Set when so much is waiting for the database that it should not wait longer; its writer renews it."""
         self._database = database
-        self._most_open = most_open
+        self._most_known = most_known
         self._streams: OrderedDict[Key, _Stream] = OrderedDict()
         self._mismatched: set[int] = set()
         self._waiting = 0
@@ -150,9 +146,13 @@ class LogCache:
         digest = None if stream.digest is None or stream.digest[0] != before else stream.digest[1].copy()
         try:
             await self.bytes.in_thread(partial(file.append, before, data, digest, durable=durable))
+        except (FileChanged, FileNotFoundError):
+            return False
         except OSError as error:
             raise _refused(error) from error
         if not await self._database.single(logs.grow, *stream.key, before, after):
+            # Nobody acknowledged these; and they must not be taken for what the row may speak of now.
+            await self.bytes.in_thread(partial(file.cut, before))
             return False
         stream.row, stream.length = row, after
         stream.digest = None if digest is None else (after, digest)
@@ -184,10 +184,10 @@ class LogCache:
             self._forget_idle()
 
     def _forget_idle(self) -> None:
-        excess = len(self._streams) - self._most_open
+        excess = len(self._streams) - self._most_known
         idle = [key for key, stream in self._streams.items() if not stream.users] if excess > 0 else []
         for key in idle[:excess]:
-            self._streams.pop(key).release()
+            del self._streams[key]
 
     async def _look(self, stream: _Stream) -> LogStream:
         """Reads the row, and makes the file what the row says."""
@@ -195,8 +195,6 @@ class LogCache:
         try:
             if row.state == "open":
                 row = await self._made_whole(stream, row)
-            elif stream.file is not None:
-                stream.release()
         except OSError as error:
             raise _refused(error) from error
         stream.row, stream.length = row, row.length
@@ -206,12 +204,8 @@ class LogCache:
 
     async def _made_whole(self, stream: _Stream, row: LogStream) -> LogStream:
         """The file of an open stream has exactly the row's bytes afterwards; or as many as are left, and the row says so."""
-        if stream.file is None:
-            stream.file = await self.bytes.in_thread(partial(LogFile, self.bytes.path(row)))
-        file = stream.file
-        size = await self.bytes.in_thread(lambda: file.size)
-        if size > row.length:
-            await self.bytes.in_thread(partial(file.cut, row.length))
+        file = stream.file = stream.file or LogFile(self.bytes.path(row))
+        size = await self.bytes.in_thread(partial(file.cut, row.length))
         while size < row.persisted:
             data = await self.bytes.archived(row, size, BLOCK)
             if not data:
@@ -261,7 +255,7 @@ class LogCache:
                         await self.reconcile(row.task_id, row.fence)
                         break
             else:
-                return Part(offset, b"".join(pieces), ends[-1])
+                return Part(offset, b"".join(pieces), ends[-1], rows[-1].state if rows else "open")
         raise Unavailable("The log cannot be read now; try again.")
 
     # The end
@@ -281,16 +275,20 @@ class LogCache:
             end = await self._end(stream, stream.file, said, strict=strict)
             stream.row = None
             yield end
-            stream.release()
 
     async def _end(self, stream: _Stream, file: LogFile, said: LogDigest, *, strict: bool) -> End:
         try:
             await self.bytes.in_thread(file.sync)
-            digest = stream.digest or (stream.length, await self.bytes.in_thread(partial(file.digest, stream.length)))
+            digest = stream.digest and stream.digest[1]
+            digest = digest or await self.bytes.in_thread(partial(log_files.digest_of, file.path, stream.length))
         except OSError as error:
+            stream.row = None
             raise _refused(error) from error
-        stream.digest = digest
-        end = ending(stream.length, digest[1].hexdigest(), said)
+        if digest is None:
+            stream.row = None
+            raise Unavailable("The log's file was changed meanwhile; try again.")
+        stream.digest = (stream.length, digest)
+        end = ending(stream.length, digest.hexdigest(), said)
         if strict and end.state == "incomplete":
             raise LogRefused(
                 f"The log has {stream.length} of {said.length} bytes; send the rest first.",
@@ -305,7 +303,7 @@ class LogCache:
                 "The stored log is another one than you say. What is stored stays; report again to accept.",
                 code="log_mismatch",
                 next_offset=stream.length,
-                blocks=await self.bytes.in_thread(partial(file.block_digests, stream.length)),
+                blocks=await self.bytes.in_thread(partial(log_files.block_digests, file.path, stream.length)),
             )
         self._mismatched.discard(stream.key.fence)
         if end.state != "complete":
@@ -318,12 +316,13 @@ class LogCache:
     async def remove(self, file: CachedFile) -> None:
         """Deletes a file that is not needed any more."""
         async with self._held(file.key) as stream:
-            stream.release()
+            stream.row = None
             await self.bytes.in_thread(partial(file.path.unlink, missing_ok=True))
 
 
 def _refused(error: OSError) -> StorageFull | Unavailable:
     if error.errno in _FULL:
+        log.error("the disk for logs is full; nothing is acknowledged until there is room")
         return StorageFull("The disk for logs is full; nothing was stored. Free some space in the data directory.")
     log.error("the disk for logs fails", extra={"error": str(error)})
     return Unavailable("The disk for logs cannot be used right now; try again.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iac.domain.logs import End
-from iac.domain.records import LogStream
+from iac.domain.records import LogState, LogStream
 from iac.errors import NotFound
 from iac.store.database import Connection
 
@@ -21,11 +21,15 @@ COLUMNS = """task_id, fence, phase, length, state, sha256, truncated_bytes, crea
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a task's log: bytes from `offset`, and how much there is in all right now."""
+    """A piece of a task's log: bytes from `offset`, and how much there is in all right now.
+
+    `state` is how the last of its streams stands: while it is open, more may come, even after the task's end.
+    """
 
     offset: int
     data: bytes
     total: int
+    state: LogState = "open"
 
     @property
     def next_offset(self) -> int:

@@ -10,6 +10,7 @@ import msgspec
 from iac.domain.lifecycle import Lose
 from iac.domain.pool_waits import PoolOutlook
 from iac.domain.standings import Standing
+from iac.domain.work import Result
 from iac.store import tasks
 from iac.store.database import Connection, Row
 from iac.store.tasks import Moved
@@ -26,13 +27,23 @@ _HELD = "t.fence = s.fence AND t.assignment_id = s.id AND t.status IN ('assigned
 
 async def of_agent(c: Connection, agent_id: str, fences: Collection[int] = ()) -> dict[int, Standing]:
     """By fence: the agent's assignments with these fences, and all that it has to do by the tasks' rows."""
+    return (await of_agents(c, [agent_id], fences))[agent_id]
+
+
+async def of_agents(c: Connection, agent_ids: Sequence[str], fences: Collection[int]) -> dict[str, dict[int, Standing]]:
+    """Likewise of several agents; `fences` are those of all of them."""
+    # By the few tasks that are open, not by all assignments that the agents ever had.
     rows = await c.all(
-        f"""SELECT {_COLUMNS} {_FROM} WHERE s.agent_id = :agent_id AND (s.fence = ANY(:fences) OR {_HELD} OR
-            (t.agent_id = :agent_id AND t.fence = s.fence AND t.status = 'lost'))""",
-        agent_id=agent_id,
+        f"""SELECT {_COLUMNS} {_FROM} WHERE s.agent_id = ANY(:ids) AND (s.fence = ANY(:fences) OR s.fence IN (
+            SELECT fence FROM task
+            WHERE agent_id = ANY(:ids) AND status IN ('assigned', 'running', 'cancelling', 'lost')))""",
+        ids=list(agent_ids),
         fences=list(fences),
     )
-    return {row["fence"]: _from_row(row) for row in rows}
+    found: dict[str, dict[int, Standing]] = {agent_id: {} for agent_id in agent_ids}
+    for row in rows:
+        found[row["agent_id"]][row["fence"]] = _from_row(row)
+    return found
 
 
 async def under_way(c: Connection) -> list[Standing]:
@@ -56,10 +67,10 @@ async def note_result(c: Connection, fence: int, result_id: str) -> None:
     )
 
 
-async def give_back(c: Connection, task_id: int, fence: int, result_id: str, detail: str) -> Moved:
-    """T13b: an agent that lost its lease stopped the plan by itself. Another attempt may follow."""
-    moved = await tasks.move(c, task_id, Lose(fence=fence, reason="lease_expired", detail=detail))
-    await note_result(c, fence, result_id)
+async def give_back(c: Connection, task_id: int, fence: int, result: Result, detail: str) -> Moved:
+    """T13b: the plan ended by no fault of its own, because of its agent. Another attempt may follow."""
+    moved = await tasks.move(c, task_id, Lose(fence=fence, reason=result.reason or "agent_lost", detail=detail))
+    await note_result(c, fence, result.result_id)
     return moved
 
 

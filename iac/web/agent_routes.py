@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from quart import Response
+import trio
+from quart import Response, request
 
 from iac.actors import agent_talk
 from iac.domain import pool_bodies
@@ -100,21 +101,23 @@ def _identity(api: Api, platform: Platform) -> None:
 def _channel(api: Api, platform: Platform) -> None:
     @api.operation(
         "POST", f"{AGENTS}/<agent>/heartbeat", "A heartbeat, where the control channel cannot be opened", tag=TAG,
-        right=None, auth="session", body=Heartbeat, answer=HeartbeatAck,
+        right=None, auth="session", body=Heartbeat, answer=HeartbeatAck, conflicts=("session_conflict",),
     )  # fmt: skip
     async def send_heartbeat(call: Call[Heartbeat, NoQuery]) -> HeartbeatAck:
         own(call.caller, call.path["agent"])
         if call.body.agent_id != call.caller.id:
             raise Forbidden("The heartbeat is another agent's.", code="wrong_scope")
+        platform.fleet.refuse_second(call.caller.id, call.body.boot_id, trio.current_time())
         member = platform.fleet.member(call.caller.id)
         return await agent_talk.heartbeat(platform.fleet, member, call.body)
 
     @api.operation(
         "GET", f"{AGENTS}/<agent>/tasks/pending", "What the control channel would say: orders and cancellations", tag=TAG,
-        right=None, auth="session", answer=Pending,
+        right=None, auth="session", answer=Pending, conflicts=("session_conflict",),
     )  # fmt: skip
     async def list_pending(call: Call[None, NoQuery]) -> Response:
         own(call.caller, call.path["agent"])
+        platform.fleet.refuse_second(call.caller.id, request.headers.get("X-IAC-Boot-Id", ""), trio.current_time())
         pending = platform.fleet.pending(call.caller.id)
         platform.dispatcher.wake()
         return Response(msgspec.json.encode(pending), content_type=JSON, headers=NO_STORE)

@@ -9,11 +9,13 @@ import msgspec
 import trio
 from quart import Response, request
 
+from iac.domain.live import Viewer
 from iac.domain.records import Task
-from iac.store import tasks
+from iac.errors import IllegalTransition, RateLimited
+from iac.store import logs, tasks
 from iac.store.logs import Part
 from iac.web.platform import Platform
-from iac.web.routing import MIB, Api, Call
+from iac.web.routing import MIB, Api, Call, NoQuery
 from iac.web.tasks import ONE
 
 TAG = "Logs"
@@ -21,6 +23,7 @@ PIECE = 256 * 1024
 SILENCE = 15.0
 """Seconds after which a comment is sent, so that proxies and clients know that the stream lives."""
 RESTING = frozenset({"planned", "lost", "cancelled", "succeeded", "failed"})
+GROWING = frozenset({"assigned", "running", "cancelling", "lost"})
 _NO_STORE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -58,51 +61,101 @@ def declare(api: Api, platform: Platform) -> None:
             **_NO_STORE,
             "X-IAC-Next-Offset": str(part.next_offset),
             "X-IAC-Log-Length": str(part.total),
+            "X-IAC-Log-State": part.state,
             "X-IAC-Task-Status": task.status,
             "X-Content-Type-Options": "nosniff",
         }
         return Response(part.data, content_type="application/octet-stream", headers=headers)
 
     @api.operation(
-        "GET", f"{ONE}/logs/stream", "Follow the log live: events `log`, `status` and `end`", tag=TAG, right="read",
-        query=StreamQuery, raw_answer="text/event-stream", also=(410,),
+        "GET", f"{ONE}/logs/stream", "Follow the log live: events `log`, `status`, `reset` and `end`", tag=TAG,
+        right="read", query=StreamQuery, raw_answer="text/event-stream", also=(410, 429),
     )  # fmt: skip
     async def stream_log(call: Call[None, StreamQuery]) -> Response:
         # The first read is made here: what it refuses is still an answer of its own.
         task, _ = await _task_and_part(platform, call.path["task_id"], 0, 1)
-        last = request.headers.get("Last-Event-ID", "")
-        offset = int(last) if last.isdecimal() and len(last) < 19 else call.query.offset
-        if task.agent_id is not None:
-            platform.fleet.flush(task.agent_id, task.id, task.fence)
+        offset, fence = _position(request.headers.get("Last-Event-ID", "")) or (call.query.offset, None)
+        platform.live.refuse_crowd(task.id)
         response = Response(
-            follow(platform, task.id, offset), content_type="text/event-stream; charset=utf-8", headers=_NO_STORE
+            follow(platform, task.id, offset, fence), content_type="text/event-stream; charset=utf-8", headers=_NO_STORE
         )
         response.timeout = None
         return response
 
+    @api.operation(
+        "POST", f"{ONE}/logs/flush", "Have the runner send what it has of the log now", tag=TAG, right="run", status=202,
+        conflicts=("illegal_transition",), also=(429,),
+    )  # fmt: skip
+    async def flush_log(call: Call[None, NoQuery]) -> None:
+        task = await platform.read(tasks.get, call.path["task_id"])
+        if task.agent_id is None or task.status not in GROWING:
+            raise IllegalTransition(f"Task {task.id} is {task.status}: its log is not being written.")
+        if wait := platform.live.flush(task.id, task.fence, task.agent_id):
+            raise RateLimited("Its log was asked for a moment ago.", retry_after_s=round(wait, 1))
 
-async def follow(platform: Platform, task_id: int, offset: int) -> AsyncIterator[bytes]:
-    """Events until the task rests and its log is told, or the server stops. Only what is stored for good is told."""
+
+async def follow(platform: Platform, task_id: int, offset: int, fence: int | None = None) -> AsyncIterator[bytes]:
+    """Events until the task rests and its log is told, or the server stops: what is stored, then what is told live.
+
+    `fence` is the assignment that told the bytes before `offset`, if they were not stored yet. Nothing is queued for a
+    viewer: he gets the next piece when he has taken the one before, however slow he is.
+    """
+    viewer = Viewer(offset)
+    followed: tuple[int, str] | None = None
     told: tuple[str, str | None] | None = None
-    while True:
-        # Listened to before reading: what comes after the read rings.
-        grew, changed = platform.log_grew.listen(task_id), platform.task_changed.listen(task_id)
-        task, part = await _task_and_part(platform, task_id, offset, PIECE)
-        if part.data:
-            offset = part.next_offset
-            yield _log_event(part)
-        if (task.status, task.stage) != told:
-            told = (task.status, task.stage)
-            yield _event("status", _status_of(task))
-        if part.next_offset < part.total:
-            continue
-        if task.status in RESTING:
-            yield _event("end", {**_status_of(task), "offset": offset})
-            return
-        if platform.draining.is_set():
-            return
-        if not await _first_of(grew, changed, platform.draining, within=SILENCE):
-            yield b": still here\n\n"
+    with platform.live.watch(task_id) as watch:
+        while True:
+            # Listened to before looking: what comes after the look rings.
+            heard = _Heard(platform, task_id)
+            if (at := watch.reset()) is not None and viewer.reset(at):
+                yield _reset_event(at)
+            step = viewer.next(watch.stream, PIECE)
+            if step == "stored":
+                task, part = await _task_and_part(platform, task_id, viewer.offset, PIECE)
+                if (task.fence, task.status) != followed:
+                    followed = (task.fence, task.status)
+                    watch.follow(task, await platform.read(logs.streams, task_id))
+                viewer.found(len(part.data), part.total)
+                if part.data:
+                    yield _log_event(part.offset, part.data)
+                rests = task.status in RESTING and part.next_offset >= part.total
+                # What he was told live, by an assignment that is over, is stored nowhere.
+                gone = part.total if rests or fence not in (None, task.fence) else watch.reset()
+                if gone is not None and viewer.reset(gone):
+                    yield _reset_event(gone)
+                fence = None
+                if (task.status, task.stage) != told:
+                    told = (task.status, task.stage)
+                    yield _event("status", _status_of(task))
+                if rests:
+                    yield _event("end", {**_status_of(task), "offset": viewer.offset})
+                    return
+            elif isinstance(step, bytes):
+                live = watch.stream
+                yield _log_event(viewer.offset - len(step), step, live.fence if live is not None else None)
+            elif platform.draining.is_set():
+                return
+            elif not await heard.anything(within=watch.flush() if step == "gap" else SILENCE) and step != "gap":
+                viewer.look_again()
+                yield b": still here\n\n"
+            if heard.stored:
+                viewer.look_again()
+
+
+class _Heard:
+    """What may happen that a viewer has to hear of, from now on."""
+
+    def __init__(self, platform: Platform, task_id: int) -> None:
+        self._stored = (platform.log_grew.listen(task_id), platform.task_changed.listen(task_id))
+        self._others = (platform.live.grew.listen(task_id), platform.draining)
+
+    @property
+    def stored(self) -> bool:
+        """Whether what is stored, or the task, has changed."""
+        return any(event.is_set() for event in self._stored)
+
+    async def anything(self, *, within: float) -> bool:
+        return await _first_of(*self._stored, *self._others, within=within)
 
 
 async def _task_and_part(platform: Platform, task_id: int, offset: int, limit: int) -> tuple[Task, Part]:
@@ -134,9 +187,28 @@ def _status_of(task: Task) -> dict[str, object]:
     }
 
 
-def _log_event(part: Part) -> bytes:
-    data = {"offset": part.offset, "next_offset": part.next_offset, "data": base64.b64encode(part.data).decode()}
-    return f"id: {part.next_offset}\n".encode() + _event("log", data)
+def _log_event(offset: int, data: bytes, fence: int | None = None) -> bytes:
+    """The id is where to go on; behind bytes that are not stored yet with the assignment that told them."""
+    after = offset + len(data)
+    told = {"offset": offset, "next_offset": after, "data": base64.b64encode(data).decode()}
+    return f"id: {after}{'' if fence is None else f':{fence}'}\n".encode() + _event("log", told)
+
+
+def _position(last: str) -> tuple[int, int | None] | None:
+    """What the last event's id says; None for one that was never given."""
+    offset, _, fence = last.partition(":")
+    if not _is_number(offset) or not (_is_number(fence) or last == offset):
+        return None
+    return int(offset), int(fence) if fence else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 19
+
+
+def _reset_event(offset: int) -> bytes:
+    """What was told of the log from this byte on was not what is stored: it comes anew."""
+    return f"id: {offset}\n".encode() + _event("reset", {"offset": offset})
 
 
 def _event(name: str, data: object) -> bytes:

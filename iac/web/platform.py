@@ -11,6 +11,7 @@ import trio
 from iac.actors.bell import Bell
 from iac.actors.dispatcher import Dispatcher
 from iac.actors.fleet import Fleet
+from iac.actors.live_logs import LiveLogs
 from iac.actors.local_runner import LocalRunner
 from iac.executor.accessor_local import LocalDataAccessor
 from iac.store.database import Connection, Database
@@ -34,6 +35,7 @@ class Platform:
     log_cache: LogCache
     task_changed: Bell
     log_grew: Bell
+    live: LiveLogs
     draining: trio.Event
 
     async def read(

@@ -129,6 +129,7 @@ def _tokens(api: Api, platform: Platform) -> None:
         await platform.write(
             pools.revoke_token, call.path["pool"], call.path["token_id"], mode=call.query.mode, by=call.by
         )
+        await platform.fleet.reconsider()
 
     @api.operation(
         "POST", f"{path}/<token_id>/rotate", "Replace a pool token; the old one stays good for a while", tag=TAG,
@@ -205,19 +206,26 @@ def _agents(api: Api, platform: Platform) -> None:
     def view(found: Found) -> pool_bodies.AgentView:
         return views.agent(*found)
 
+    async def set_draining(call: Call[pool_bodies.ReasonRequest, NoQuery], draining: bool) -> pool_bodies.AgentView:
+        path, by, reason = call.path["agent"], call.by, call.body.reason
+        found = await platform.database.tx(_set_draining, path, draining, by=by, reason=reason)
+        await platform.fleet.reconsider([found[0].id])  # before the dispatcher gives it something
+        platform.dispatcher.wake()
+        return view(found)
+
     @api.operation(
         "POST", f"{AGENTS}/<agent>/drain", "Give an agent nothing new; what it runs goes on", tag=TAG, right="admin",
         body=pool_bodies.ReasonRequest, answer=pool_bodies.AgentView,
     )  # fmt: skip
     async def drain_agent(call: Call[pool_bodies.ReasonRequest, NoQuery]) -> pool_bodies.AgentView:
-        return view(await platform.write(_set_draining, call.path["agent"], True, by=call.by, reason=call.body.reason))
+        return await set_draining(call, True)
 
     @api.operation(
         "POST", f"{AGENTS}/<agent>/undrain", "Give an agent new tasks again", tag=TAG, right="admin",
         body=pool_bodies.ReasonRequest, answer=pool_bodies.AgentView,
     )  # fmt: skip
     async def undrain_agent(call: Call[pool_bodies.ReasonRequest, NoQuery]) -> pool_bodies.AgentView:
-        return view(await platform.write(_set_draining, call.path["agent"], False, by=call.by, reason=call.body.reason))
+        return await set_draining(call, False)
 
     @api.operation(
         "POST", f"{AGENTS}/<agent>/approve", "Let an agent work that waits for its approval", tag=TAG, right="admin",

@@ -18,6 +18,7 @@ from iac.domain.records import (
     PoolDemand,
     PoolToken,
     Resource,
+    RevokeMode,
     StateVersion,
     Task,
     Variable,
@@ -25,6 +26,8 @@ from iac.domain.records import (
 )
 from iac.domain.scheduling import Wait
 from iac.domain.work import PlanFacts
+
+HARD: RevokeMode = "hard"
 
 
 def workspace(record: Workspace, *, with_token: bool = False) -> bodies.WorkspaceView:
@@ -112,6 +115,8 @@ def _status(record: AgentRecord) -> pool_bodies.AgentStatus:
     """One word for a list: what stands most in the way of giving it a task."""
     if record.retired_at is not None:
         return "retired"
+    if record.token_revoked == HARD:
+        return "revoked"
     if not record.approved:
         return "pending_approval"
     if not record.online:

@@ -15,7 +15,7 @@ import trio
 from quart import Response
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
-from iac.actors.connection import QUEUED, Line, read, write
+from iac.actors.connection import QUEUED, Line, LiveLane, read, write
 from iac.actors.websocket import LinkFailed, LinkLost, LinkRefused, Route, open_channel
 from iac.domain.messages import (
     SUBPROTOCOL,
@@ -267,7 +267,7 @@ async def test_what_was_posted_is_sent_in_order_before_the_line_is_hung_up() -> 
             line.post(Goodbye(reason=str(number)))
         line.hang_up()
         line.post(Goodbye(reason="too late"))
-        await write(channel, ends.outgoing)
+        await write(channel, ends.outgoing, LiveLane())
     assert [message.reason for message in got if isinstance(message, Goodbye)] == list("01234")
 
 
@@ -281,7 +281,7 @@ async def test_writing_on_a_closed_channel_is_a_lost_link() -> None:
             await read(channel, ends.to_desk, ends.outbox)
         ends.outbox.send_nowait(Goodbye(reason="x"))
         with pytest.raises(LinkLost) as caught:
-            await write(channel, ends.outgoing)
+            await write(channel, ends.outgoing, LiveLane())
     assert caught.value.code == 1012
 
 

@@ -17,6 +17,7 @@ from iac.actors.heartbeat import Pulse, Wake
 from iac.actors.host import Host
 from iac.actors.patience import AgentTimes, Complaints, Retries
 from iac.actors.running import Running, Seat
+from iac.actors.spool_room import SpoolRoom
 from iac.domain.agent_state import AgentState
 from iac.domain.messages import RunTaskOrder
 from iac.domain.records import Phase
@@ -36,6 +37,7 @@ class Bench:
             wake=Wake(),
             running=self.running,
             host=Host(tmp_path),
+            room=SpoolRoom(tmp_path / "tasks", 2**31),
             pace=Pace(),
             clock=lambda: 0.0,
         )

@@ -15,6 +15,7 @@ import trio
 from iac.actors.bell import Bell
 from iac.actors.dispatcher import Dispatcher, order_of
 from iac.actors.fleet import Fleet
+from iac.actors.live_logs import LiveLogs
 from iac.actors.local_runner import LocalRunner
 from iac.domain.agent_bodies import Register
 from iac.domain.agent_session import Times
@@ -73,7 +74,8 @@ async def _served(database: Database, keyring: Keyring, log_cache: LogCache) -> 
     heard = Changes(changed.ring, grew.ring)
     accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
     draining = trio.Event()
-    platform = Platform(database, keyring, dispatcher, local, fleet, accessor, log_cache, changed, grew, draining)
+    live = LiveLogs(fleet.tell)
+    platform = Platform(database, keyring, dispatcher, local, fleet, accessor, log_cache, changed, grew, live, draining)
     app = create_app(platform)
     async with trio.open_nursery() as nursery:
         serve = partial(serve_http, app, bind="127.0.0.1:0", draining=draining, graceful=1.0)

@@ -334,6 +334,33 @@ async def test_a_log_that_is_not_all_there_is_never_called_complete_and_holds_up
     assert state_of_log in ("incomplete", "open")
 
 
+async def test_a_log_that_is_another_one_than_the_result_says_is_marked_and_holds_up_no_result(
+    platform: PlatformUnderTest,
+) -> None:
+    order = await platform.order("plan")
+    await platform.accessor.get_task_data(order)
+    await platform.accessor.save_task_log(order, 0, b"whole")
+
+    await platform.accessor.update_task(order, result(order, "failed", log=b"other"))
+
+    assert (await platform.task(order.task_id)).status == "failed"
+    assert await platform.log(order) == (b"whole", "diverged")
+
+
+async def test_a_log_that_is_still_arriving_stays_open_for_the_rest(platform: PlatformUnderTest) -> None:
+    order = await platform.order("plan")
+    await platform.accessor.get_task_data(order)
+    await platform.accessor.save_task_log(order, 0, b"half")
+    whole = result(order, "failed", log=b"half and half").log
+    assert whole is not None
+    pending = msgspec.structs.replace(whole, state="pending")
+
+    await platform.accessor.update_task(order, msgspec.structs.replace(result(order, "failed"), log=pending))
+
+    assert await platform.accessor.save_task_log(order, 4, b" and half") == 13
+    assert await platform.log(order) == (b"half and half", "open")
+
+
 async def test_a_result_without_a_log_leaves_it_open_for_the_rest(platform: PlatformUnderTest) -> None:
     order = await platform.order("plan")
     await platform.accessor.get_task_data(order)

@@ -157,9 +157,10 @@ def test_half_a_secret_before_a_gap_is_not_told() -> None:
 
 
 def test_what_was_given_up_is_counted() -> None:
-    reading = _reading(b"x" * 100, [Gap(10, 90)])
-    _whole(reading, 7)
-    assert reading.transform.digest.truncated_bytes == 80
+    reading = _reading(b"x" * 10 + b"y" * 80 + b"rest of a line\nnext\n", [Gap(10, 90)])
+    told = _whole(reading, 7)
+    assert told == b"xxxxxxxxxx\n[iac: 95 bytes dropped: spool full]\nnext\n"
+    assert reading.transform.digest.truncated_bytes == 95
 
 
 def _reading(raw: bytes, gaps: list[Gap]) -> Reading:

@@ -223,7 +223,8 @@ async def test_a_result_is_not_held_up_by_its_log() -> None:
         async with an_accessor(api, incomplete, heard) as (accessor, order):
             await accessor.update_task(order, result)
         assert incomplete.result is not None
-        assert incomplete.result.log is None
+        assert incomplete.result.log is not None
+        assert incomplete.result.log.state == "pending"
         assert heard.reported == ["r", "r"]
 
 

@@ -26,7 +26,6 @@ from tests.harness.killable import processes_of
 
 TOKEN = re.compile(rb"iac[a-z]_[A-Za-z0-9]{20,}")
 """What a token looks like (iac.domain.agent_tokens)."""
-PATIENT = 30.0
 WATCH = (
     "CREATE TABLE oracle_moved (task_id bigint, from_status text, to_status text, fence bigint, at timestamptz)",
     "CREATE TABLE oracle_broken (what text)",
@@ -70,6 +69,8 @@ class Oracle:
     logs: list[Path] = field(default_factory=list)
     incomplete: set[int] = field(default_factory=set)
     """Tasks whose log may lack something, and says so."""
+    patience: float = 30.0
+    """Seconds in which the processes of ended tasks have to be gone."""
 
     async def watch(self) -> None:
         """From now on every move is noted."""
@@ -83,28 +84,36 @@ class Oracle:
         )
         return [(row["from_status"], row["to_status"]) for row in rows]
 
+    async def count(self, query: str) -> int:
+        """What a query `SELECT count(*) …` finds."""
+        [row] = await self.database.read(_all, query)
+        return int(row["count"])
+
     async def check(self) -> None:
         """Fails the test with everything that is not as it must be."""
-        await self._nobody_is_left()
-        broken = [row["what"] for row in await self.database.read(_all, "SELECT what FROM oracle_broken")]
+        broken = await self.broken()
+        assert not broken, "\n".join(broken)
+
+    async def broken(self) -> list[str]:
+        """What is not as it must be; processes have some time to end."""
+        broken = await self._who_is_left()
+        broken += [row["what"] for row in await self.database.read(_all, "SELECT what FROM oracle_broken")]
         broken += self._starts()
         broken += await self._states()
         broken += await self._logs()
         broken += await self._secrets()
-        broken += await self._locks()
-        assert not broken, "\n".join(broken)
+        return broken + await self._locks()
 
     def events(self, command: str, event: str = "start") -> list[dict[str, Any]]:
         """What the ledgers say of one command."""
         entries = (entry for ledger in self.ledgers for entry in ledger_of(ledger))
         return [entry for entry in entries if (entry["command"], entry["event"]) == (command, event)]
 
-    async def _nobody_is_left(self) -> None:
-        with trio.move_on_after(PATIENT):
+    async def _who_is_left(self) -> list[str]:
+        with trio.move_on_after(self.patience):
             while any(processes_of(place) for place in self.work):  # noqa: ASYNC110 - nobody tells of their end
                 await trio.sleep(0.02)
-        for place in self.work:
-            assert not processes_of(place), f"I6 processes of tasks in {place} are left"
+        return [f"I6 processes of tasks in {place} are left" for place in self.work if processes_of(place)]
 
     def _starts(self) -> Iterator[str]:
         tasks = [entry["run"].partition("-")[0] for entry in self.events("apply")]

@@ -5,8 +5,8 @@ Times are those of tests.harness.scaled.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from tests.faults.oracle import Oracle
 from tests.harness.agent_process import AgentProcess, agent_process
 from tests.harness.agents import a_pool, a_workspace
 from tests.harness.chaos_proxy import ChaosProxy, chaos_proxy
-from tests.harness.scaled import POLICY, SERVER
+from tests.harness.killable import Killable, killable_server
+from tests.harness.scaled import POLICY, SERVER, as_environment
 from tests.harness.server import PATIENT, RunningServer, running_server
 from tests.system.scenes import Stage, becomes
 
@@ -100,26 +101,73 @@ class Scene:
 
 @asynccontextmanager
 async def a_scene(
-    tmp_path: Path, database_url: str, *, times: Mapping[str, float] | None = None, **settings: Any
+    tmp_path: Path,
+    database_url: str,
+    *,
+    times: Mapping[str, float] | None = None,
+    checked: bool = True,
+    **settings: Any,
 ) -> AsyncIterator[Scene]:
     """Checked by the oracle when the body has ended. `times` go over those of the server, `settings` are the pool's."""
     chosen = msgspec.structs.replace(SERVER, **(times or {}))
-    async with running_server(tmp_path / "server", database_url, times=chosen, policy=POLICY) as server:
-        async with furnished(tmp_path, database_url, server, **settings) as scene:
-            yield scene
+    async with (
+        running_server(tmp_path / "server", database_url, times=chosen, policy=POLICY) as server,
+        chaos_proxy(server.url) as proxy,
+        open_database(database_url, pool_size=2) as database,
+    ):
+        oracle = Oracle(database, server.client, [CANARY])
+        scene = Scene(tmp_path, server, proxy, oracle, Stage(tmp_path), await _furnish(server, oracle, **settings))
+        scene.acts()
+        yield scene
+        if checked:
+            await oracle.check()
+
+
+async def _furnish(server: RunningServer, oracle: Oracle, **pool: Any) -> str:
+    """What every scene has; the token of its pool."""
+    await oracle.watch()
+    token = await a_pool(server, **pool)
+    await a_workspace(server)
+    variable = {"key": "CANARY", "value": CANARY, "category": "environment", "sensitive": True}
+    await server.call("POST", "/api/v1/workspaces/w/variables", json=variable)
+    return token
+
+
+@dataclass
+class KillableScene(Scene):
+    """A scene whose server is a process of its own, and may be started again after its end."""
+
+    program: Killable
+    start: Callable[[], Awaitable[Killable]]
+
+    async def restart(self) -> None:
+        """Another process on the same data; agents reach it through the proxy."""
+        self.program = await self.start()
+        self.server = self.program.server
+        self.oracle.client = self.server.client
+        self.proxy.leads_to(self.server.url)
 
 
 @asynccontextmanager
-async def furnished(tmp_path: Path, database_url: str, server: RunningServer, **pool: Any) -> AsyncIterator[Scene]:
-    """The scene around a server that is there already."""
-    async with chaos_proxy(server.url) as proxy, open_database(database_url, pool_size=2) as database:
-        oracle = Oracle(database, server.client, [CANARY])
-        await oracle.watch()
-        token = await a_pool(server, **pool)
-        await a_workspace(server)
-        variable = {"key": "CANARY", "value": CANARY, "category": "environment", "sensitive": True}
-        await server.call("POST", "/api/v1/workspaces/w/variables", json=variable)
-        scene = Scene(tmp_path, server, proxy, oracle, Stage(tmp_path), token)
-        scene.acts()
-        yield scene
-        await oracle.check()
+async def a_killable_scene(
+    tmp_path: Path, database_url: str, *, times: Mapping[str, float] | None = None
+) -> AsyncIterator[KillableScene]:
+    """Checked by the oracle, through the last server, when the body has ended."""
+    env = as_environment(times or {})
+    async with AsyncExitStack() as servers:
+
+        async def start() -> Killable:
+            place = tmp_path / "server"
+            started = killable_server(place, database_url, env=env, program="tests.harness.scaled_server")
+            return await servers.enter_async_context(started)
+
+        program = await start()
+        server = program.server
+        async with chaos_proxy(server.url) as proxy, open_database(database_url, pool_size=2) as database:
+            oracle = Oracle(database, server.client, [CANARY])
+            token = await _furnish(server, oracle)
+            scene = KillableScene(tmp_path, server, proxy, oracle, Stage(tmp_path), token, program, start)
+            scene.acts()
+            yield scene
+            oracle.logs += (tmp_path / "server").glob("server-*.log")
+            await oracle.check()

@@ -65,8 +65,9 @@ async def agent_process(
     data_dir: Path | None = None,
     times: Mapping[str, float] | None = None,
     env: Mapping[str, str] | None = None,
+    program: str = "tests.harness.scaled_agent",
 ) -> AsyncIterator[AgentProcess]:
-    """Started; killed when the body ends if it still runs. `path` is where it looks for terraform."""
+    """The module `program`, started; killed when the body ends if it still runs. `path` is where it looks for terraform."""
     root.mkdir(parents=True, exist_ok=True)
     data_dir = data_dir or root / name
     log_file = root / f"{name}-{len(list(root.glob(f'{name}-*.log')))}.log"
@@ -83,7 +84,7 @@ async def agent_process(
     }
     with log_file.open("wb") as output:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "tests.harness.scaled_agent"],
+            [sys.executable, "-m", program],
             env=given,
             cwd=root,
             stdout=output,

@@ -295,7 +295,10 @@ def _rewritten(way: Way, data: bytes, frames: Frames) -> Iterator[bytes]:
             yield each.raw
         else:
             for message in way.change(json.loads(each.payload)):
-                yield frame(json.dumps(message).encode(), masked=each.masked)
+                if isinstance(message, bytes):
+                    yield message
+                else:
+                    yield frame(json.dumps(message).encode(), masked=each.masked)
 
 
 async def _nowhere(data: bytes) -> None: ...

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import trio
 
 READ, READ_SLOWLY = 64 * 1024, 2048
-Change = Callable[[dict[str, Any]], Iterable[dict[str, Any]]]
-"""What becomes of a control message: nothing, itself, another one, several."""
+Change = Callable[[dict[str, Any]], Iterable[dict[str, Any] | bytes]]
+"""What becomes of a control message: nothing, itself, another one, several; bytes are put on the wire as they are."""
 
 
 class Way:

@@ -61,6 +61,11 @@ async def running(database: Database, task: Task) -> Task:
     return await moved(database, held, Claim(fence=held.fence))
 
 
+async def another_assignment(database: Database, task: Task) -> Task:
+    """The same task, running under a new assignment."""
+    return await running(database, await moved(database, task, a_loss(task)))
+
+
 def a_plan(task: Task, *, has_changes: bool = True, serial: int | None = None, lineage: str | None = None) -> SavedPlan:
     file = b"plan of " + str(task.id).encode()
     facts = PlanFacts(

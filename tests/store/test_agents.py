@@ -284,7 +284,7 @@ async def test_a_newcomer_does_not_push_an_approved_agent_out(database: Database
 
 async def test_whether_an_agent_is_online_follows_from_when_it_was_heard(database: Database, token: PoolToken) -> None:
     made = await pooled.an_agent(database, token)
-    await database.tx(agents.seen, made.agent_id, BEAT)
+    await database.tx(agents.seen, {made.agent_id: BEAT})
     agent = await database.tx(agents.get, made.agent_id)
     assert (agent.online, agent.cpu_usage, agent.mem_usage, agent.disk_free) == (True, 0.25, 0.5, 10**12)
     assert agent.plan_limit == 5
@@ -296,7 +296,7 @@ async def test_whether_an_agent_is_online_follows_from_when_it_was_heard(databas
 
 async def test_figures_that_make_no_sense_are_cut_to_what_does(database: Database, token: PoolToken) -> None:
     made = await pooled.an_agent(database, token)
-    await database.tx(agents.seen, made.agent_id, replace(BEAT, disk_free=2**70, plan_limit=-4))
+    await database.tx(agents.seen, {made.agent_id: replace(BEAT, disk_free=2**70, plan_limit=-4)})
     agent = await database.tx(agents.get, made.agent_id)
     assert (agent.disk_free, agent.plan_limit) == (2**63 - 1, 1)
 
@@ -313,7 +313,7 @@ async def test_draining_is_an_admins_wish_that_a_heartbeat_does_not_undo(databas
     made = await pooled.an_agent(database, token)
     drained = await database.tx(agents.set_draining, made.agent_id, True, by="ann", reason="new kernel")
     assert (drained.draining, drained.takes_tasks) == (True, False)
-    await database.tx(agents.seen, made.agent_id, BEAT)
+    await database.tx(agents.seen, {made.agent_id: BEAT})
     await database.tx(agents.set_draining, made.agent_id, True, by="ann")
     assert (await database.tx(agents.get, made.agent_id)).draining
     assert (await database.tx(agents.set_draining, made.agent_id, False, by="bob")).takes_tasks

@@ -58,12 +58,6 @@ async def state_of(database: Database, task: Task) -> str:
     return (await database.read(logs.stream, task.id, task.fence)).state
 
 
-async def another_stream(database: Database, task: Task) -> Task:
-    """The same task under a new assignment."""
-    lost = await given.moved(database, task, given.a_loss(task))
-    return await given.running(database, lost)
-
-
 SCHEDULES = st.tuples(st.binary(min_size=1, max_size=400), st.integers(0, 2**32), st.integers(1, 60))
 
 
@@ -85,7 +79,7 @@ async def check_schedule(database: Database, cache: LogCache, streams: list[tupl
     expected = b""
     for number, (text, seed, largest) in enumerate(streams):
         if number:
-            task = await another_stream(database, task)
+            task = await given.another_assignment(database, task)
         await send_badly(cache, task, text, random.Random(seed), largest)  # noqa: S311
         expected += text
         assert await whole(cache, task, step=step) == expected

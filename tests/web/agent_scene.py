@@ -45,6 +45,11 @@ class Scene:
         shown: dict[str, Any] = await self.server.call("GET", f"/api/v1/tasks/{order.task_id}")
         return shown
 
+    async def log_state(self, order: RunTaskOrder) -> str:
+        """How the task's last log stands, as its readers are told."""
+        response = await self.server.client.get(f"/api/v1/tasks/{order.task_id}/logs", params={"limit": 1})
+        return str(response.headers["X-IAC-Log-State"])
+
 
 @asynccontextmanager
 async def a_scene(tmp_path: Path, database_url: str, **settings: Any) -> AsyncIterator[Scene]:

@@ -178,7 +178,11 @@ def _events(lines: Iterator[str]) -> Iterator[Event]:
         else:
             if "event" in fields:
                 number = fields.get("id")
-                yield Event(fields["event"], json.loads(fields["data"]), None if number is None else int(number))
+                yield Event(
+                    fields["event"],
+                    json.loads(fields["data"]),
+                    None if number is None else int(number.partition(":")[0]),
+                )
             fields = {}
 
 

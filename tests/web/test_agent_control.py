@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from trio_websocket import ConnectionRejected
@@ -30,6 +31,8 @@ from tests.harness.agents import a_pool, a_workspace, an_agent
 from tests.harness.server import RunningServer, running_server
 
 QUICK = Times(hello_within=0.3, look=0.1, tick=0.05)
+BLIND = Times(look=3600)
+"""The lease keeper never looks: what reaches an agent comes from where it was decided."""
 
 
 @asynccontextmanager
@@ -234,8 +237,30 @@ async def test_open_control_channel_409_session_conflict_while_the_first_process
                 assert await first.closed() == (4409, "replaced")
 
 
-async def test_a_retired_agent_is_closed_4403_at_once(tmp_path: Path, database_url: str) -> None:
+async def test_send_heartbeat_409_session_conflict_of_a_copy(tmp_path: Path, database_url: str) -> None:
     async with served(tmp_path, database_url) as server:
+        agent = await an_agent(server)
+        async with agent.connected() as first:
+            await first.hello()
+            path = f"/agents/{agent.id}/heartbeat"
+            for boot, expect in (("another-boot", 409), (agent.boot, 200)):
+                beat = msgspec.to_builtins(agent.heartbeat(boot_id=boot))
+                answer = await agent.call("POST", path, agent.session, json=beat, expect=expect)
+                assert answer.json().get("error", {}).get("code") == (None if expect == 200 else "session_conflict")
+
+
+async def test_list_pending_409_session_conflict_of_a_copy(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url) as server:
+        agent = await an_agent(server)
+        async with agent.connected() as first:
+            await first.hello()
+            path = f"/agents/{agent.id}/tasks/pending"
+            for boot, expect in (("another-boot", 409), (agent.boot, 200)):
+                await agent.call("GET", path, agent.session, headers={"X-IAC-Boot-Id": boot}, expect=expect)
+
+
+async def test_a_retired_agent_is_closed_4403_at_once(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url, BLIND) as server:
         agent = await an_agent(server)
         async with agent.connected() as link:
             await link.hello()
@@ -244,23 +269,46 @@ async def test_a_retired_agent_is_closed_4403_at_once(tmp_path: Path, database_u
         assert (await refused(agent))[0] == 401
 
 
-async def test_a_hard_revoked_pool_token_ends_its_agents_channels(tmp_path: Path, database_url: str) -> None:
-    async with served(tmp_path, database_url) as server:
+async def test_a_hard_revoked_pool_token_ends_its_agents_channels_at_once(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url, BLIND) as server:
         agent = await an_agent(server)
-        token = (await server.call("GET", "/api/v1/agent-pools/pool/tokens"))["items"][0]["id"]
         async with agent.connected() as link:
             await link.hello()
             task = await server.task("w", "plan")
             order = await link.get(RunTaskOrder, task_id=task)
             await agent.claim(order)
-            await server.call("DELETE", f"/api/v1/agent-pools/pool/tokens/{token}?mode=hard")
+            await revoke(server, "hard")
             assert (await link.get(CancelTaskOrder, task_id=task)).reason == "revoked"
             assert await link.closed() == (4403, "revoked")
         assert (await server.until(task, "cancelling"))["cancel"]["reason"] == "revoked"
+        assert (await refused(agent))[0] == 401
 
 
-async def test_an_agent_is_told_to_drain_and_to_go_on(tmp_path: Path, database_url: str) -> None:
-    async with served(tmp_path, database_url) as server:
+async def test_a_softly_revoked_pool_token_drains_its_agents_at_once(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url, BLIND) as server:
+        agent = await an_agent(server)
+        async with agent.connected() as link:
+            await link.hello()
+            task = await server.task("w", "plan")
+            order = await link.get(RunTaskOrder, task_id=task)
+            await agent.claim(order)
+            await revoke(server, "soft")
+            assert (await link.get(Drain)).mode == "finish"
+            ack = await link.beat(held(order))
+            assert ([lease.fence for lease in ack.leases], ack.cancel, ack.drain) == ([order.fence], (), True)
+            await agent.status(order, "failed")  # what it has it may end
+        async with agent.connected() as link:
+            assert (await link.hello()).drain
+
+
+async def revoke(server: RunningServer, mode: str) -> None:
+    path = "/api/v1/agent-pools/pool/tokens"
+    token = (await server.call("GET", path))["items"][0]["id"]
+    await server.call("DELETE", f"{path}/{token}", params={"mode": mode})
+
+
+async def test_an_agent_is_told_at_once_to_drain_and_to_go_on(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url, BLIND) as server:
         agent = await an_agent(server)
         async with agent.connected() as link:
             await link.hello()
@@ -295,6 +343,29 @@ async def test_goodbye_gives_back_what_was_not_claimed(tmp_path: Path, database_
             assert await link.closed() == (1000, "goodbye")
         assert (await server.until(task, "queued"))["agent_id"] is None
         await agent.task(order, "GET", "/data", expect=409)
+
+
+async def test_who_said_goodbye_is_offline_at_once_and_its_name_is_free(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url) as server:
+        agent = await an_agent(server)
+
+        async def status() -> str:
+            return str((await server.call("GET", f"/api/v1/agents/{agent.id}"))["status"])
+
+        async with agent.connected() as link:
+            await link.hello()
+            assert await status() == "online"
+            await link.say(Goodbye(reason="drained"))
+            await link.closed()
+        assert await status() == "offline"
+        assert (await server.call("GET", "/api/v1/agent-pools/pool"))["agents_online"] == 0
+        async with agent.connected() as link:
+            await link.hello()
+            assert await status() == "online", "it came back"
+            await link.say(Goodbye(reason="drained"))
+            await link.closed()
+        await ScriptedAgent(server.client, agent.pool_token, name=agent.name, instance="another-instance").register()
+        assert await status() == "retired"
 
 
 # What is said

@@ -78,6 +78,21 @@ async def test_too_many_chunks_of_one_task_are_told_429(tmp_path: Path, database
         await scene.agent.log(other, b"x")
 
 
+async def test_a_large_log_is_not_held_up_by_the_number_of_its_chunks(tmp_path: Path, database_url: str) -> None:
+    async with a_scene(tmp_path, database_url) as scene:
+        order = await scene.ordered()
+        data = bytes(1 << 20)
+        body = {"offset": 0, "data": packed(data), "checksum": sha256(data), "length": len(data)}
+        for _ in range(70):
+            await scene.agent.task(order, "POST", "/logs/chunk", json=body)
+        # One that only says so is counted as soon as that is seen.
+        lies = {**body, "data": packed(b"x"), "checksum": sha256(b"x")}
+        headers = {"Authorization": f"Bearer {order.task_token}"}
+        url = f"/api/v1/agents/tasks/{order.task_id}/logs/chunk"
+        codes = [(await scene.agent.http.post(url, json=lies, headers=headers)).status_code for _ in range(70)]
+        assert set(codes) == {400, 429}
+
+
 # The result
 
 
@@ -129,7 +144,9 @@ async def test_another_log_than_the_stored_one_is_told_once_and_then_accepted(
         await scene.agent.log(order, b"stored")
         refused = error(await scene.agent.status(order, "failed", log=b"meant!", expect=409))
         assert refused["code"] == "log_mismatch"
+        assert refused["blocks"] == [sha256(b"stored")]
         await scene.agent.status(order, "failed", log=b"meant!")
+        assert await scene.log_state(order) == "diverged"
         assert await scene.server.log(order.task_id) == b"stored"
 
 
@@ -140,6 +157,26 @@ async def test_a_result_may_come_without_its_log(tmp_path: Path, database_url: s
         await scene.agent.status(order, "failed", log=None)
         await scene.agent.log(order, b"late")
         assert await scene.server.log(order.task_id) == b"late"
+
+
+async def test_a_log_that_is_still_arriving_does_not_hold_up_the_result_and_is_closed_when_it_is_whole(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with a_scene(tmp_path, database_url) as scene:
+        order = await scene.ordered()
+        await scene.agent.claim(order)
+        await scene.agent.log(order, b"first ")
+        digest = {"length": 12, "sha256": sha256(b"first second")}
+        pending = {"status": "failed", "result_id": f"r-{order.fence}", "log": {**digest, "state": "pending"}}
+        await scene.agent.task(order, "PUT", "/status", json=pending)
+        assert (await scene.task(order))["status"] == "failed"
+        early = error(await scene.agent.status(order, "failed", log=b"first second", expect=409))
+        assert (early["code"], early["next_offset"]) == ("log_incomplete", 6)
+        assert await scene.log_state(order) == "open"
+        await scene.agent.log(order, b"second", offset=6)
+        await scene.agent.status(order, "failed", log=b"first second")
+        assert await scene.log_state(order) == "complete"
+        assert error(await scene.agent.log(order, b"more", offset=12, expect=409))["code"] == "log_closed"
 
 
 async def test_a_result_needs_an_id(tmp_path: Path, database_url: str) -> None:

@@ -26,6 +26,7 @@ MODULES = (
     "tasks",
     "decisions",
     "logs",
+    "live",
     "states",
     "access",
     "pools",
