@@ -2,8 +2,8 @@
 
 no work directory   nothing was ever begun: told so, and an order that nobody claimed comes again
 a plan              its processes are killed, its log is sent, it has failed (agent_crashed), and is tried again
-an apply            Terraform, if it still runs, may finish; log and state are brought home, and the task is lost
-                    (agent_crashed): its workspace stays locked until a human has looked
+an apply            Terraform, if it still runs, may finish; log and state are brought home, and the task ends as Terraform
+                    did. If nobody saw that, it is lost (agent_crashed): its workspace stays locked until a human looked
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ class Homecoming:
 
 
 def _result(run: Run, stored: str | None) -> Result:
-    """An apply is not called over: nobody saw how it ended. One that never got its plan was never begun."""
+    """An apply is called over only if its shim saw how it ended. One that never got its plan was never begun."""
+    if run.knows_end:
+        return run.result()
     applied = run.order.action == "apply" and run.workdir.plan.exists()
     told = CUT_OFF
     if applied and not run.state_safe:

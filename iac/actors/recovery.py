@@ -1,8 +1,9 @@
 """What a server does at its start about the tasks it was running when it ended: every one gets a stated fate.
 
-A plan that was cut off has failed. An apply that was cut off is lost: its workspace stays locked until a human has looked,
-while its log and its state are collected from the work directory, and Terraform, if it still runs, is left to finish.
-Nothing is ever run again by itself.
+A plan that was cut off has failed. An apply that was cut off is lost for as long as nobody knows how it ended: Terraform, if
+it still runs, is left to finish, its log and its state are collected from the work directory, and if its shim has seen the
+end, the task ends as if nothing had been. Otherwise its workspace stays locked until a human has looked. Nothing is ever run
+again by itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import trio
 
 from iac.actors.local_runner import LOCAL
@@ -19,7 +21,7 @@ from iac.actors.salvage import Collector
 from iac.domain.lifecycle import Lose, Unassign
 from iac.domain.records import Task
 from iac.domain.work import RunTask
-from iac.errors import IacError, NotFound
+from iac.errors import Conflict, IacError, NotFound
 from iac.executor import workdir
 from iac.executor.accessor_local import LocalDataAccessor
 from iac.executor.leftovers import kill_leftovers
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 0.5
 SERVER_RESTARTED = "server_restarted"
 CUT_OFF = "The server ended while Terraform was running."
+SEEN = "The server was restarted meanwhile; Terraform was not."
 COLLECTED = "collected after a restart of the server"
 
 
@@ -98,12 +101,28 @@ class Salvage:
             receipt = await collector.log_and_state(run, began or COLLECTED, start=data.log_offset, limit=limit)
         else:
             receipt = await collector.state(run, began or COLLECTED)
+        if run.knows_end and task.status == "lost" and await self._ended(run):
+            return
         if run.log is not None:
             await self.accessor.close_log(order, run.log)
         if told := _told(run, began, receipt):
             await self.database.tx(tasks.annotate, order.task_id, order.fence, told)
         if run.state_safe and (run.log is not None or not log_open):
             await trio.to_thread.run_sync(workdir.remove, place)
+
+    async def _ended(self, run: Run) -> bool:
+        """Reports how the apply ended; False when it is not to be called over, or a human has done so meanwhile."""
+        result = run.result()
+        try:
+            await self.accessor.update_task(run.order, msgspec.structs.replace(result, detail=result.detail or SEEN))
+        except Conflict as error:
+            log.info("the task has gone on without us", extra={"task_id": run.order.task_id, "error": error.message})
+            return False
+        if not run.state_safe:
+            return False
+        log.info("an apply outlived its server", extra={"task_id": run.order.task_id, "status": result.status})
+        await trio.to_thread.run_sync(workdir.remove, run.workdir)
+        return True
 
 
 def _remove_unless_used(place: workdir.Workdir) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +19,13 @@ from iac.executor import steps, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.leftovers import kill_leftovers
 from iac.executor.log_carrier import Carrier, open_log, unprepared
-from iac.executor.process import PidRecord, read_pid_file
+from iac.executor.process import APART, PidRecord, read_pid_file
 from iac.executor.run import ExecutorPolicy, Run
+from iac.executor.shimming import read_end
 
-LOOK_EVERY = 0.5
+LOOK_EVERY = 0.2
+SHIM_WITHIN = 10.0
+"""Seconds for the shim to write down what it saw and to end, when Terraform has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Collector:
         nothing to store. Sets `run.state_safe`.
         """
         await self._until_ended(run)
+        _learn_end(run)
         run.say(told)
         # Without its plan an apply never began, and the state here may not even be written to its end.
         if run.order.action != "apply" or not run.workdir.plan.exists():
@@ -73,26 +78,47 @@ class Collector:
 
     async def _until_ended(self, run: Run) -> None:
         """Waits for a Terraform that outlived us; a cancel reaches it as it would have reached it before."""
-        record = read_pid_file(run.workdir.pid_file)
-        seat = None if record is None else self.running.admit(run.order)
-        if record is None or seat is None:
+        place = run.workdir
+        records = [
+            record for file in (place.pid_file, place.shim_pid_file) if (record := read_pid_file(file)) is not None
+        ]
+        seat = self.running.admit(run.order) if records else None
+        if seat is None:
             return
         try:
             with seat.scope:
-                await _end_of(record)
-            if seat.scope.cancelled_caught and record.running():
-                with suppress(ProcessLookupError):
-                    os.kill(record.pid, signal.SIGTERM)
-                with trio.move_on_after(run.ladder.grace):
-                    await _end_of(record, seat.hurry)
-            await trio.to_thread.run_sync(kill_leftovers, str(run.workdir.tmp))
+                await _end_of(records)
+            if seat.scope.cancelled_caught:
+                run.cancelled = True
+                await _stop(records[0], run, seat.hurry)
+            await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
+            with trio.move_on_after(SHIM_WITHIN):  # what it writes of the end comes after the end
+                await _end_of(records)
         finally:
             self.running.forget(run.order.fence)
 
 
-async def _end_of(record: PidRecord, hurry: trio.Event | None = None) -> None:
-    """It is not our child, so nobody tells us. Returns sooner once `hurry` is set."""
-    while record.running() and not (hurry is not None and hurry.is_set()):  # noqa: ASYNC110
+def _learn_end(run: Run) -> None:
+    """Its shim may have seen how an apply ended; otherwise nobody has."""
+    end = read_end(run.workdir.root)
+    if end is not None and run.order.action == end.label == "apply":
+        run.saw_end(end)
+
+
+async def _stop(terraform: PidRecord, run: Run, hurry: trio.Event) -> None:
+    """The ladder of iac.executor.process, but for the last step: that one ends whatever is left in any case."""
+    for grace, may_hurry in ((run.ladder.grace, hurry), (run.ladder.second, trio.Event())):
+        if not terraform.running():
+            return
+        with suppress(ProcessLookupError):
+            os.kill(terraform.pid, signal.SIGTERM)
+        with trio.move_on_after(max(grace, APART)):
+            await _end_of([terraform], may_hurry)
+
+
+async def _end_of(records: Sequence[PidRecord], hurry: trio.Event | None = None) -> None:
+    """They are not our children, so nobody tells us. Returns sooner once `hurry` is set."""
+    while any(record.running() for record in records) and not (hurry is not None and hurry.is_set()):  # noqa: ASYNC110
         await trio.sleep(LOOK_EVERY)
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGKILL
 
 import trio
 
@@ -15,7 +16,7 @@ from iac.errors import IacError
 from iac.executor.binaries import Binary
 from iac.executor.log_spool import LogPolicy, LogSpool, Pace
 from iac.executor.process import Ended, Ladder, LadderStep, ProcessFacts, run_terraform
-from iac.executor.shimming import Shim
+from iac.executor.shimming import EndRecord, Shim
 from iac.executor.workdir import Workdir
 
 
@@ -130,6 +131,19 @@ class Run:
         if ended.exit_code not in allowed:
             raise StepFailed(failed, _how_it_ended(arguments[0], ended), exit_code=ended.exit_code)
         return ended
+
+    @property
+    def knows_end(self) -> bool:
+        """Whether it is known how the last command ended."""
+        return self.facts.ended is not None
+
+    def saw_end(self, end: EndRecord) -> None:
+        """How the apply ended, which only its shim has lived to see."""
+        self.facts.ended = ended = Ended(end.exit_code, bool(end.signals), SIGKILL in end.signals, 0.0)
+        self.done = end.exit_code == 0
+        self.cancelled |= ended.signalled and not self.done
+        if not self.done:
+            self.failure = StepFailed("apply_failed", _how_it_ended("apply", ended), exit_code=end.exit_code)
 
     def _tell_step(self, step: LadderStep) -> None:
         told = {

@@ -4,6 +4,7 @@ Terraform must not notice when the program that started it ends, and its exit co
 starts it, waits for it, writes down how it ended, and ends everything that it left running. It hears orders on a
 socket (see iac.executor.shimming) for as long as somebody is there to give them; then it sees to the end what runs.
 
+    shim.pid        this process: once it has ended, what is written here is the last word
     terraform.pid   what runs, or ran last: pid, start time, boot, and the command's name; written before anybody is told
     ended.json      how the last command ended: durable before anybody is told
     lease           until when (seconds of CLOCK_BOOTTIME) a plan may run; past it, it is stopped. No file: for ever
@@ -59,6 +60,8 @@ class Shim:
 
     def run(self) -> None:
         """Until nobody gives orders and nothing runs."""
+        own = {"pid": os.getpid(), "start_time": start_time(os.getpid()), "boot": boot()}
+        write(os.path.join(self.directory, "shim.pid"), own, durable=False)
         self.tell({"ready": adopt_orphans()})
         while self.orders is not None or self.pid:
             waiting = [self.woken] if self.orders is None else [self.woken, self.orders.fileno()]

@@ -81,6 +81,10 @@ class Workdir:
         return self.root / "terraform.pid"
 
     @property
+    def shim_pid_file(self) -> Path:
+        return self.root / "shim.pid"
+
+    @property
     def cli_config(self) -> Path:
         return self.root / "cli.tfrc"
 

@@ -25,7 +25,7 @@ from iac.store.sealing import Keyring
 from tests.contract.platforms import LOG_LIMIT, SECRET, StorePlatform
 from tests.contract.test_accessor_contract import planned
 
-POLICY = ExecutorPolicy(apply_ladder=Ladder(grace=20), log_interval=0.01, store_within=20)
+POLICY = ExecutorPolicy(apply_ladder=Ladder(grace=20, second=1), log_interval=0.01, store_within=20)
 OBEDIENT = "import signal, sys; signal.signal(15, lambda *_: sys.exit(0)); print('up', flush=True); signal.pause()"
 
 

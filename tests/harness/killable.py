@@ -54,15 +54,17 @@ class Killable:
 
 
 def processes_of(data_dir: Path) -> list[int]:
-    """Every process that runs for a task of this server, however far it went away from it."""
-    mark = f"TMPDIR={data_dir.absolute()}/tasks/".encode()
+    """Every process that runs for a task of this server, however far it went away from it; their shims among them."""
+    place = f"{data_dir.absolute()}/tasks/".encode()
     found = []
     for name in os.listdir("/proc"):
         try:
             environment = Path(f"/proc/{name}/environ").read_bytes() if name.isdigit() else b""
+            arguments = Path(f"/proc/{name}/cmdline").read_bytes() if name.isdigit() else b""
         except OSError:
             continue
-        if any(entry.startswith(mark) for entry in environment.split(b"\0")):
+        of_a_task = any(entry.startswith(b"TMPDIR=" + place) for entry in environment.split(b"\0"))
+        if of_a_task or (b"shim.py" in arguments and place in arguments):
             found.append(int(name))
     return found
 
