@@ -11,7 +11,16 @@ from iac.domain.agent_tokens import kind_of, looks_like, token_hash
 from iac.domain.ids import is_name
 from iac.domain.messages import Heartbeat
 from iac.domain.records import AgentRecord, Pool, PoolToken
-from iac.domain.registration import ENTROPY, HEARD_WITHIN, Enrolment, Known, enrol, suffixed
+from iac.domain.registration import (
+    ENTROPY,
+    HEARD_WITHIN,
+    Enrolment,
+    Known,
+    check_network,
+    check_room,
+    enrol,
+    suffixed,
+)
 from iac.errors import Conflict, Forbidden, Invalid, NotFound
 from iac.store import assignments, audit, pools
 from iac.store.database import Connection, Row
@@ -59,7 +68,10 @@ async def register(
             f"The pool token is for another pool than {body.pool_id!r}. Use a token of that pool, or unset IAC_POOL_ID.",
             code="pool_mismatch",
         )
+    check_network(ip or "", pool.networks)
     decided = await _decide(c, body, pool)
+    if decided.agent_id is None and pool.max_agents is not None:
+        check_room(await _there(c, pool.id, but=decided.retire), pool.max_agents)
     if decided.retire is not None:
         await _end(c, decided.retire)
         await audit.note(c, pool_token.id, "agent.takeover", decided.retire, pool=pool.id, name=body.name, ip=ip)
@@ -79,6 +91,19 @@ async def register(
         instance_secret=secret,
         approved=bool(await c.value("SELECT approved FROM agent WHERE id = :id", id=agent_id)),
         server_time=now.isoformat(),
+    )
+
+
+async def _there(c: Connection, pool_id: str, *, but: str | None) -> int:
+    """How many agents were heard, or registered, a moment ago: those that are gone for good count no more."""
+    return int(
+        await c.value(
+            """SELECT count(*) FROM agent WHERE pool_id = :pool_id AND retired_at IS NULL AND id IS DISTINCT FROM :but
+                AND GREATEST(registered_at, last_seen_at) > now() - make_interval(secs => :within)""",
+            pool_id=pool_id,
+            but=but,
+            within=HEARD_WITHIN.total_seconds(),
+        )
     )
 
 

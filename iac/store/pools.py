@@ -14,12 +14,13 @@ from iac.domain.records import Allowance, Pool, PoolDemand, PoolToken, RevokeMod
 from iac.domain.registration import HEARD_WITHIN
 from iac.errors import Conflict, Invalid, NotFound
 from iac.store import audit, workspaces
-from iac.store.database import Connection, UniqueViolation
+from iac.store.database import Connection, Row, UniqueViolation
 from iac.store.identity import new_agent_token, new_id
 
 _HEARD = f"now() - interval '{int(HEARD_WITHIN.total_seconds())} seconds'"
 _COLUMNS = f"""
-    p.id, p.name, p.description, p.kind, p.require_approval, p.name_policy, p.apply_exclusivity, p.created_by,
+    p.id, p.name, p.description, p.kind, p.require_approval, p.name_policy, p.apply_exclusivity, p.networks,
+    p.max_agents, p.created_by,
     p.created_at, p.updated_at,
     (SELECT count(*) FROM agent a WHERE a.pool_id = p.id AND a.retired_at IS NULL) AS agents,
     (SELECT count(*) FROM agent a WHERE a.pool_id = p.id AND a.retired_at IS NULL AND a.last_seen_at > {_HEARD})
@@ -29,7 +30,13 @@ _COLUMNS = f"""
 _SHOWN = """
     id, pool_id, name, created_by, created_at, expires_at, revoked_at, revoke_mode, replaced_by, last_used_at, last_ip
 """
-_CHANGEABLE = frozenset({"name", "description", "require_approval", "name_policy", "apply_exclusivity"})
+_CHANGEABLE = frozenset(
+    {"name", "description", "require_approval", "name_policy", "apply_exclusivity", "networks", "max_agents"}
+)
+
+
+def _from_row(row: Row) -> Pool:
+    return Pool(**{**row, "networks": tuple(row["networks"])})
 
 
 async def create(c: Connection, values: Mapping[str, Any], *, by: str) -> Pool:
@@ -59,7 +66,7 @@ async def get(c: Connection, pool: str) -> Pool:
     row = await c.first(f"SELECT {_COLUMNS} FROM agent_pool p WHERE p.id = :key OR p.name = :key", key=pool)
     if row is None:
         raise _unknown(pool)
-    return Pool(**row)
+    return _from_row(row)
 
 
 async def hold(c: Connection, pool: str) -> Pool:
@@ -85,7 +92,7 @@ async def page(c: Connection, *, limit: int, after: str | None) -> list[Pool]:
         after=after,
         limit=limit,
     )
-    return [Pool(**row) for row in rows]
+    return [_from_row(row) for row in rows]
 
 
 async def change(c: Connection, pool: str, values: Mapping[str, Any], *, by: str) -> Pool:
