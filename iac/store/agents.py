@@ -13,7 +13,6 @@ from iac.domain.messages import Heartbeat
 from iac.domain.records import AgentRecord, Pool, PoolToken
 from iac.domain.registration import (
     ENTROPY,
-    HEARD_WITHIN,
     Enrolment,
     Known,
     check_network,
@@ -32,8 +31,7 @@ OVERLAP_SECONDS = 120.0
 _COLUMNS = f"""
     a.id, a.pool_id, p.name AS pool_name, p.apply_exclusivity, a.pool_token_id, k.revoke_mode AS token_revoked, a.name,
     a.approved, a.boot_id, a.conn_epoch, a.version, a.os, a.arch, a.capabilities, a.plan_limit, a.draining,
-    a.retired_at IS NULL AND COALESCE(a.last_seen_at > now() - interval '{int(HEARD_WITHIN.total_seconds())} seconds', false)
-        AS online,
+    COALESCE({pools.THERE}, false) AS online,
     a.cpu_usage, a.mem_usage, a.disk_free, a.ip, a.registered_at, a.last_seen_at, a.retired_at
 """
 _FROM = "FROM agent a JOIN agent_pool p ON p.id = a.pool_id LEFT JOIN pool_token k ON k.id = a.pool_token_id"
@@ -71,7 +69,7 @@ async def register(
     check_network(ip or "", pool.networks)
     decided = await _decide(c, body, pool)
     if decided.agent_id is None and pool.max_agents is not None:
-        check_room(await _there(c, pool.id, but=decided.retire), pool.max_agents)
+        check_room(await pools.crowd(c, pool.id, but=decided.retire), pool.max_agents)
     if decided.retire is not None:
         await _end(c, decided.retire)
         await audit.note(c, pool_token.id, "agent.takeover", decided.retire, pool=pool.id, name=body.name, ip=ip)
@@ -91,19 +89,6 @@ async def register(
         instance_secret=secret,
         approved=bool(await c.value("SELECT approved FROM agent WHERE id = :id", id=agent_id)),
         server_time=now.isoformat(),
-    )
-
-
-async def _there(c: Connection, pool_id: str, *, but: str | None) -> int:
-    """How many agents were heard, or registered, a moment ago: those that are gone for good count no more."""
-    return int(
-        await c.value(
-            """SELECT count(*) FROM agent WHERE pool_id = :pool_id AND retired_at IS NULL AND id IS DISTINCT FROM :but
-                AND GREATEST(registered_at, last_seen_at) > now() - make_interval(secs => :within)""",
-            pool_id=pool_id,
-            but=but,
-            within=HEARD_WITHIN.total_seconds(),
-        )
     )
 
 
@@ -130,7 +115,8 @@ async def _decide(c: Connection, body: Register, pool: Pool) -> Enrolment:
 async def _known(c: Connection, pool_id: str, column: str, value: str) -> Known | None:
     row = await c.first(
         f"""SELECT id AS agent_id, name, secret_hash, GREATEST(registered_at, last_seen_at) AS heard_at,
-                   last_seen_at IS NOT NULL AS used
+                   last_seen_at IS NOT NULL AS used,
+                   COALESCE(left_at >= GREATEST(registered_at, last_seen_at), false) AS gone
             FROM agent WHERE pool_id = :pool_id AND {column} = :value AND retired_at IS NULL""",
         pool_id=pool_id,
         value=value,
@@ -333,6 +319,11 @@ async def connected(c: Connection, agent_id: str, boot_id: str, *, overlap_s: fl
         raise _unknown(agent_id)
     await _shorten(c, agent_id, "boot_id <> :boot_id", boot_id, overlap_s)
     return int(epoch)
+
+
+async def left(c: Connection, agent_id: str) -> None:
+    """It said goodbye. Whatever is heard of it after this makes it be there again."""
+    await c.run("UPDATE agent SET left_at = now() WHERE id = :id AND retired_at IS NULL", id=agent_id)
 
 
 async def set_draining(c: Connection, agent_id: str, draining: bool, *, by: str, reason: str = "") -> AgentRecord:

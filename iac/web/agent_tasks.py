@@ -112,7 +112,7 @@ def _operation(
 
 async def _headers(platform: Platform, held: AssignmentRecord) -> dict[str, str]:
     try:
-        status = (await platform.read(tasks.get, held.task_id)).status
+        status = await platform.read(tasks.status_of, held.task_id)
     except Unavailable:
         status = held.task_status
     watched = platform.log_grew.heeded(held.task_id) and not platform.live.is_lively(held.task_id)
@@ -277,8 +277,8 @@ def _results(api: Api, platform: Platform) -> None:
             await note(held, call.body)
         else:
             await report(held, call.body)
-        task = await platform.read(tasks.get, held.task_id)
-        return StatusAnswer(status=task.status, final=task.status in FINAL or call.body.status != "running")
+        status = await platform.read(tasks.status_of, held.task_id)
+        return StatusAnswer(status=status, final=status in FINAL or call.body.status != "running")
 
 
 def _result(body: StatusBody) -> Result:
