@@ -49,7 +49,7 @@ async def test_row_13_what_an_apply_did_while_its_server_was_dead_is_brought_hom
 
     The server was away for longer than it waits for a silent agent, and yet nobody is lost: leases begin anew.
     """
-    times = {"lost_after": 4.0}
+    times = {"lost_after": 6.0}
     async with a_killable_scene(tmp_path, database_url, times=times) as scene, scene.agent() as agent:
         scene.acts(apply={"lines": LINES, **scene.waiting})
         task = await scene.confirmed_apply()
