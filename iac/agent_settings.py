@@ -129,6 +129,8 @@ def _check_endpoint(read: Environment, url: str, *, allow_http: bool) -> None:
         host, parts = None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
         read.problems.append(f"IAC_API_ENDPOINT: {url!r} is not a URL like https://iac.example.com")
+    elif parts.path.rstrip("/").endswith("/api/v1"):
+        read.problems.append("IAC_API_ENDPOINT: give the server's own URL, without /api/v1")
     elif parts.scheme == "http" and not (allow_http or _is_loopback(host)):
         read.problems.append(
             "IAC_API_ENDPOINT: over http:// everybody on the way reads tokens and secrets; use https://, or set "

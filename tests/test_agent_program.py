@@ -120,6 +120,8 @@ async def test_nothing_at_all_is_set(tmp_path: Path) -> None:
         ("https://user:pw@iac.example.com", None, False),
         ("ftp://iac.example.com", None, False),
         ("https://iac.example.com:port", None, False),
+        ("https://iac.example.com/api/v1/", None, False),
+        ("https://example.com/iac", None, True),
     ],
 )
 def test_plain_http_is_for_this_machine_or_for_those_who_insist(endpoint: str, allowed: str | None, fine: bool) -> None:
@@ -169,6 +171,18 @@ async def test_a_certificate_that_is_not_trusted_names_the_setting_and_is_tried_
             assert await program.exit_code() == 0
         async with a_program(tmp_path, {**env, "IAC_CA_FILE": chain}) as program:
             await api.until_heard(Hello)
+
+
+async def test_http_and_https_mixed_up_is_told_as_that(tmp_path: Path) -> None:
+    chain, key = make_certificate(tmp_path)
+    async with serving() as plain, serving(tls=(Path(chain), Path(key))) as secure:
+        for url, told in (
+            (plain.url.replace("http:", "https:"), "has to begin with http://"),
+            (secure.url.replace("https:", "http:"), "has to begin with https://"),
+            (f"{plain.url}/elsewhere", "no agent API at IAC_API_ENDPOINT"),
+        ):
+            async with a_program(tmp_path, {**REQUIRED, "IAC_API_ENDPOINT": url}) as program:
+                await program.says(told)
 
 
 async def test_an_unreachable_server_is_waited_for(tmp_path: Path) -> None:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import trio
 
 from iac.actors.agent_desk import Desk, Parts
 from iac.actors.connection import Line
 from iac.actors.heartbeat import Pulse, Wake
+from iac.actors.homecoming import Homecoming, tokens_of
 from iac.actors.host import Host
 from iac.actors.linking import Linked
 from iac.actors.patience import AgentTimes
 from iac.actors.running import Running
+from iac.actors.salvage import Collector
 from iac.actors.session import Session
 from iac.actors.spool_room import SpoolRoom
 from iac.actors.websocket import Route
 from iac.actors.worker import Execute
 from iac.agent_settings import AgentSettings
 from iac.domain.agent_state import AgentState
+from iac.domain.work import RunTask
+from iac.errors import IacError
 from iac.executor.accessor import DataAccessor
 from iac.executor.accessor_remote import Listeners, RemoteDataAccessor
 from iac.executor.binaries import Binaries, BinarySettings
 from iac.executor.executor import TerraformExecutor
+from iac.executor.journal import Journal
 from iac.executor.log_spool import Pace
 from iac.executor.process import Ladder
 from iac.executor.remote_client import AgentClient
@@ -32,6 +41,8 @@ from iac.executor.terraform import machine_environment
 
 ExecuteWith = Callable[[DataAccessor], Execute]
 """Makes what runs the orders, given the platform that it reports to."""
+
+log = logging.getLogger(__name__)
 
 DAY = 86400.0
 LOG_CHUNK, LOG_INTERVAL = 5 * 1024 * 1024, 30.0
@@ -46,6 +57,7 @@ class Assembled:
     link: Linked
     running: Running
     execute: Execute
+    homecoming: Homecoming
 
 
 def agent_policy() -> ExecutorPolicy:
@@ -93,7 +105,35 @@ def assemble(
     else:
         execute = execute_with(accessor)
     link = Linked(desk, session, parts.line, parts.pulse, parts.wake, route, times, clock)
-    return Assembled(link, parts.running, execute)
+    journal = Journal(_tasks_of(settings))
+    entries = journal.entries()
+    left = RemoteDataAccessor(client, tokens_of(entries), boot_id=boot_id, listeners=_listeners(desk))
+    collector = Collector(left, parts.running, policy)
+    homecoming = Homecoming(journal, left, collector, entries, desk.adopt, desk.ended)
+    return Assembled(link, parts.running, _written_down(journal, desk, execute), homecoming)
+
+
+def _tasks_of(settings: AgentSettings) -> Path:
+    return (settings.data_dir / "tasks").absolute()
+
+
+def _written_down(journal: Journal, desk: Desk, execute: Execute) -> Execute:
+    """The order is on the disk before it is called accepted, and until nothing of it is left."""
+
+    async def execute_it(order: RunTask, hurry: trio.Event) -> None:
+        try:
+            await trio.to_thread.run_sync(journal.accept, order, desk.token_of(order) or "")
+        except (IacError, OSError) as error:
+            log.error("an order could not be written down", extra={"task_id": order.task_id, "error": str(error)})
+            desk.not_noted(order)
+            return
+        desk.noted(order)
+        try:
+            await execute(order, hurry)
+        finally:
+            journal.close(order)
+
+    return execute_it
 
 
 def _longest(ladder: Ladder) -> float:
@@ -126,7 +166,7 @@ def _executor(
     return TerraformExecutor(
         accessor,
         binaries,
-        tasks=(settings.data_dir / "tasks").absolute(),
+        tasks=_tasks_of(settings),
         machine=machine_environment(env, terraform.environment),
         cli_config=cli_config_of(terraform.cli_config),
         policy=policy,

@@ -153,6 +153,18 @@ class Desk:
 
     # What the runs say
 
+    def adopt(self, order: RunTask, token: str) -> None:
+        """What an earlier life of this program left; to be told before the first connection."""
+        self._state.adopt(order, token)
+
+    def noted(self, order: RunTask) -> None:
+        """The order is written down."""
+        self._perform(self._state.noted(order.fence))
+
+    def not_noted(self, order: RunTask) -> None:
+        """The order could not be written down, and is not begun."""
+        self._perform(self._state.not_noted(order.fence))
+
     def token_of(self, order: RunTask) -> str | None:
         return self._state.token_of(order.fence)
 

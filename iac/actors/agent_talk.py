@@ -88,6 +88,7 @@ async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, messa
             fleet.wake()
         case Goodbye():
             await fleet.perform(member, session.silent())
+            await fleet.database.tx(agents.left, member.agent_id)
             connection.end(NORMAL, "goodbye")
         case Error(code=code, message=text):
             log.warning("an agent complains", extra={"agent": member.agent_id, "code": code, "message_": text})

@@ -149,7 +149,9 @@ class _Life:
     async def run(self) -> None:
         """Raises StartFailed when it was not the host that wanted the end."""
         made, link = self._made, self._made.link
+        await _unless(self._orders.stop, made.homecoming.begin)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.homecoming.run)
             nursery.start_soon(self._linked)
             nursery.start_soon(self._fateful, partial(poll_while_down, link.line, self._ask, link.wake, link.times))
             nursery.start_soon(self._fateful, link.session.keep)

@@ -24,6 +24,7 @@ from iac.errors import Conflict, IacError, NotFound, WorkspaceLocked
 from iac.store import assignments, standings, tasks, workspaces
 from iac.store.database import Connection, Database
 from iac.store.identity import new_id
+from iac.store.standings import Seat
 
 log = logging.getLogger(__name__)
 
@@ -90,22 +91,18 @@ class Dispatcher:
 
     async def look(self) -> None:
         """One pass: reconcile, decide, hand out."""
-        found = await self._database.read(tasks.waiting_and_running)
+        agents = [] if self._fleet is None else self._fleet.reachable
+        found, holders, seats = await self._database.read(_situation, agents)
         now = datetime.now(UTC)
         await self._reconcile(found, now)
-        holders = await self._holders(found)
         runners = self._local.as_runner(found)
         if self._fleet is not None:
-            runners += await self._fleet.as_runners(found)
+            runners += self._fleet.as_runners(seats, found)
         decided = schedule(found, runners, now, holders=holders, served=self._served)
         self._waits = await self._explained(found, decided.waits)
         by_id = {task.id: task for task in found}
         for assignment in decided.assignments:
             await self._hand_out(assignment, by_id[assignment.task_id])
-
-    async def _holders(self, found: list[Task]) -> dict[str, Workspace]:
-        wanted = {task.workspace_id for task in found if task.status == "pending"}
-        return await self._database.read(_workspaces, sorted(wanted)) if wanted else {}
 
     async def _explained(self, found: list[Task], waits: Mapping[int, Wait]) -> Mapping[int, Wait]:
         """For tasks that no agent suits: what their pool says to it."""
@@ -192,6 +189,15 @@ async def _assign(c: Connection, task_id: int, runner_id: str, assignment_id: st
     if runner_id == LOCAL:
         return task, None
     return task, await assignments.create(c, task_id, task.fence, runner_id, assignment_id, task.phase, task.attempt)
+
+
+async def _situation(c: Connection, agents: list[str]) -> tuple[list[Task], dict[str, Workspace], list[Seat]]:
+    """All open tasks, the workspaces of those that are pending, and the agents as far as there is something for any."""
+    found = await tasks.waiting_and_running(c)
+    pending = {task.workspace_id for task in found if task.status == "pending"}
+    queued = {task.workspace_id for task in found if task.status == "queued" and task.execution_mode == "agent"}
+    holders = await _workspaces(c, sorted(pending)) if pending else {}
+    return found, holders, await standings.seats(c, agents, sorted(queued)) if agents and queued else []
 
 
 async def _workspaces(c: Connection, ids: list[str]) -> dict[str, Workspace]:

@@ -7,6 +7,7 @@ iac.domain.agent_session and done here. What agents say is heard in iac.actors.a
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -105,6 +106,11 @@ class Fleet:
             self._members[agent_id] = Member(agent_id, AgentSession(self.times), trio.current_time())
         return self._members[agent_id]
 
+    def is_leaving(self, agent_id: str) -> bool:
+        """Whether the agent said that it takes nothing new: its host wants it to go."""
+        member = self._members.get(agent_id)
+        return member is not None and member.session.draining
+
     def forget(self, agent_id: str) -> None:
         self._members.pop(agent_id, None)
 
@@ -179,19 +185,28 @@ class Fleet:
         orders, wanted = member.session.pending()
         return Pending(tasks=orders, cancel=wanted)
 
-    async def as_runners(self, found: Sequence[Task]) -> list[Runner]:
-        """The agents that may be given something now; none when there is nothing to give. `found` are all open tasks."""
+    @property
+    def reachable(self) -> list[str]:
+        """The agents that may be given something now."""
         now = trio.current_time()
-        there = {member.agent_id: member for member in self._members.values() if self._reachable(member, now)}
-        wanted = {task.workspace_id for task in found if task.status == "queued" and task.execution_mode == "agent"}
-        if not there or not wanted:
-            return []
-        seats = await self.database.read(standings.seats, sorted(there), sorted(wanted))
-        return [self._runner(seat, there[seat.agent_id], found, now) for seat in seats]
+        return sorted(member.agent_id for member in self._members.values() if self._reachable(member, now))
 
-    def _runner(self, seat: Seat, member: Member, found: Sequence[Task], now: float) -> Runner:
+    def as_runners(self, seats: Sequence[Seat], found: Sequence[Task]) -> list[Runner]:
+        """Those of the agents that still are there. `found` are all open tasks."""
+        now = trio.current_time()
+        under_way = defaultdict[str | None, list[Task]](list)
+        for task in found:
+            if task.status in UNDER_WAY:
+                under_way[task.agent_id].append(task)
+        return [
+            self._runner(seat, self._members[seat.agent_id], under_way.get(seat.agent_id, ()), now)
+            for seat in seats
+            if seat.agent_id in self._members
+        ]
+
+    def _runner(self, seat: Seat, member: Member, under_way: Sequence[Task], now: float) -> Runner:
         session = member.session
-        held = {task.id: task.phase for task in found if task.agent_id == seat.agent_id and task.status in UNDER_WAY}
+        held = {task.id: task.phase for task in under_way}
         # What it reported and still clears away takes its slot as well.
         held |= {each.task_id: each.action for each in session.reported.values() if each.stage != "finished"}
         return Runner(

@@ -8,27 +8,21 @@ Nothing is ever run again by itself.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import trio
 
 from iac.actors.local_runner import LOCAL
 from iac.actors.running import Running
+from iac.actors.salvage import Collector
 from iac.domain.lifecycle import Lose, Unassign
 from iac.domain.records import Task
-from iac.domain.rendering import ResourceProgress
 from iac.domain.work import RunTask
 from iac.errors import IacError, NotFound
-from iac.executor import steps, workdir
+from iac.executor import workdir
 from iac.executor.accessor_local import LocalDataAccessor
 from iac.executor.leftovers import kill_leftovers
-from iac.executor.log_carrier import Carrier, open_log, unprepared
-from iac.executor.process import PidRecord, read_pid_file
 from iac.executor.run import ExecutorPolicy, Run
 from iac.store import logs, tasks
 from iac.store.database import Database
@@ -98,70 +92,18 @@ class Salvage:
         run = Run(order, data, place, self.policy, before=data.state)
         # A log that was closed already is whole; then only the state was missing.
         log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
-        receipt = await (self._log_and_state(run, began) if log_open else self._state(run, began))
+        collector = Collector(self.accessor, self.running, self.policy)
+        if log_open:
+            limit = data.log_max_bytes
+            receipt = await collector.log_and_state(run, began or COLLECTED, start=data.log_offset, limit=limit)
+        else:
+            receipt = await collector.state(run, began or COLLECTED)
         if run.log is not None:
             await self.accessor.close_log(order, run.log)
         if told := _told(run, began, receipt):
             await self.database.tx(tasks.annotate, order.task_id, order.fence, told)
         if run.state_safe and (run.log is not None or not log_open):
             await trio.to_thread.run_sync(workdir.remove, place)
-
-    async def _log_and_state(self, run: Run, began: str) -> str | None:
-        masked = await trio.to_thread.run_sync(workdir.masked_values, run.workdir)
-        carrier = Carrier(
-            prepare=unprepared(partial(self.accessor.save_task_log, run.order)),
-            on_stage=_nothing_to_say,
-            on_progress=_no_progress,
-        )
-        async with open_log(
-            run.workdir.raw_log,
-            carrier,
-            secrets=masked,
-            start=run.data.log_offset,
-            policy=self.policy.log(run.data.log_max_bytes),
-        ) as (spool, transform):
-            run.spool = spool
-            try:
-                receipt = await self._state(run, began)
-            except trio.Cancelled:
-                spool.abandon()
-                raise
-        if spool.complete:
-            run.log = transform.digest
-        return receipt
-
-    async def _state(self, run: Run, began: str) -> str | None:
-        await self._until_ended(run)
-        run.say(began or COLLECTED)
-        # Without its plan an apply never began, and the state here may not even be written to its end.
-        if run.order.action != "apply" or not run.workdir.plan.exists():
-            return None
-        stored = await steps.save_state(run, self.accessor)
-        return None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
-
-    async def _until_ended(self, run: Run) -> None:
-        """Waits for a Terraform that outlived us; a cancel reaches it as it would have reached it before."""
-        record = read_pid_file(run.workdir.pid_file)
-        seat = None if record is None else self.running.admit(run.order)
-        if record is None or seat is None:
-            return
-        try:
-            with seat.scope:
-                await _end_of(record)
-            if seat.scope.cancelled_caught and record.running():
-                with suppress(ProcessLookupError):
-                    os.kill(record.pid, signal.SIGTERM)
-                with trio.move_on_after(run.ladder.grace):
-                    await _end_of(record, seat.hurry)
-            await trio.to_thread.run_sync(kill_leftovers, str(run.workdir.tmp))
-        finally:
-            self.running.forget(run.order.fence)
-
-
-async def _end_of(record: PidRecord, hurry: trio.Event | None = None) -> None:
-    """It is not our child, so nobody tells us. Returns sooner once `hurry` is set."""
-    while record.running() and not (hurry is not None and hurry.is_set()):  # noqa: ASYNC110
-        await trio.sleep(LOOK_EVERY)
 
 
 def _remove_unless_used(place: workdir.Workdir) -> None:
@@ -182,12 +124,6 @@ def _told(run: Run, began: str, receipt: str | None) -> str:
         return ""
     found = f"Afterwards {receipt or 'the state was found unchanged'}. Check it, then resolve the task."
     return f"{began} {found}".lstrip()
-
-
-async def _nothing_to_say(_stage: str) -> None: ...
-
-
-async def _no_progress(_entries: list[ResourceProgress]) -> None: ...
 
 
 def left_behind(directory: Path) -> list[tuple[workdir.Workdir, RunTask | None]]:

@@ -25,8 +25,10 @@ from iac.errors import (
     Forbidden,
     IacError,
     Invalid,
+    NotFound,
     StartFailed,
     Unauthenticated,
+    Unavailable,
     UpgradeRequired,
 )
 from iac.executor import identity
@@ -137,7 +139,12 @@ class Session:
             agent_id=own.agent_id,
             instance_secret=own.instance_secret,
         )
-        answer, _ = await self._client.call("POST", "/agents/register", Registered, token=mine.token, body=body)
+        try:
+            answer, _ = await self._client.call("POST", "/agents/register", Registered, token=mine.token, body=body)
+        except NotFound as error:
+            raise Unavailable(
+                "There is no agent API at IAC_API_ENDPOINT; it has to be the server's own URL."
+            ) from error
         known = identity.Identity(
             instance_id=own.instance_id,
             agent_id=answer.agent_id,

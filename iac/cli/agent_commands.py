@@ -13,7 +13,7 @@ from iac.domain.pool_bodies import AgentView
 _agent = click.argument("agent", metavar="AGENT")
 _pool = click.option("--pool", metavar="POOL", help="Only this pool's, by name or id.")
 _reason = click.option("--reason", default="", help="Why; kept in the audit trail.")
-_STATUS = {"pending_approval": "waiting for approval"}
+_STATUS = {"pending_approval": "waiting for approval", "revoked": "shut out"}
 
 
 @click.group("agent", cls=Group)

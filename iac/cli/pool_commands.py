@@ -154,7 +154,7 @@ def demand(session: Session, *, pool: str) -> None:
 def _demand_facts(found: DemandView) -> dict[str, object]:
     return {
         "Waiting": f"{found.waiting_plans} plan(s), {found.waiting_applies} apply(s)",
-        "Oldest": None if found.oldest_waiting_since is None else f"since {ago(found.oldest_waiting_since)}",
+        "Longest wait": None if found.oldest_waiting_since is None else f"began {ago(found.oldest_waiting_since)}",
         "Running": f"{found.running_plans} plan(s), {found.running_applies} apply(s)",
         "Agents": f"{found.agents_online} online that take tasks",
         "Plan slots": found.plan_slots,

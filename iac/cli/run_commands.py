@@ -194,7 +194,7 @@ def _detached(session: Session, task: TaskView) -> None:
         session.terminal.document(task)
     else:
         session.terminal.print(str(task.id))
-        session.terminal.note(f"Task {task.id} runs on the server: iac task logs {task.id} -f")
+        session.terminal.note(f"Task {task.id} goes on by itself: iac task logs {task.id} -f")
 
 
 def _watch(session: Session, task: TaskView, wish: _Wish, interrupts: Interrupts) -> int:

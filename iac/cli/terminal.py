@@ -27,6 +27,7 @@ STYLES = {
     "offline": "red",
     "draining": "yellow",
     "waiting for approval": "yellow",
+    "shut out": "red",
     "retired": "dim",
 }
 

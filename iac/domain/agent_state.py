@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Literal, TypeVar
+from typing import Literal
 
 from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
 from iac.domain.holding import (
@@ -21,8 +21,10 @@ from iac.domain.holding import (
     as_held,
     cancel_ack,
     finished,
+    load_of,
     not_running,
     order_of,
+    put,
     rejected,
 )
 from iac.domain.messages import (
@@ -45,14 +47,12 @@ from iac.domain.messages import (
     Welcome,
 )
 from iac.domain.records import Phase
-
-V = TypeVar("V")
+from iac.domain.work import RunTask
 
 TOMBSTONE = 600.0
 """Seconds for which a cancellation is remembered that came before its order."""
 CLOSED = 7 * 86400.0
 """Seconds for which a finished assignment is remembered."""
-REMEMBERED = 4096
 DISK_RESERVE = 256 * 1024 * 1024
 """Bytes that must be free for a task to be taken."""
 
@@ -136,23 +136,9 @@ class AgentState:
         view: View,
         spool_bytes: int = 0,
     ) -> Heartbeat:
-        phases = [holding.order.action for holding in self._active()]
-        return Heartbeat(
-            agent_id=agent_id,
-            status="draining" if self.draining else "busy" if phases else "idle",
-            plan_running=phases.count("plan"),
-            plan_limit=self._plan_limit,
-            apply_running="apply" in phases,
-            current_tasks=self.running,
-            cpu_usage=usage[0],
-            mem_usage=usage[1],
-            seq=seq,
-            boot_id=boot_id,
-            tasks=self._tasks(view),
-            draining=self.draining,
-            disk_free=disk_free,
-            spool_bytes=spool_bytes,
-        )
+        load = load_of(self._active(), draining=self.draining, plan_limit=self._plan_limit)
+        load |= {"cpu_usage": usage[0], "mem_usage": usage[1], "disk_free": disk_free, "spool_bytes": spool_bytes}
+        return Heartbeat(agent_id=agent_id, boot_id=boot_id, seq=seq, tasks=self._tasks(view), **load)
 
     def _tasks(self, view: View) -> tuple[Held, ...]:
         return tuple(as_held(holding, view(fence)) for fence, holding in sorted(self._held.items()))
@@ -224,6 +210,22 @@ class AgentState:
         return self._stop(fence, force=False)
 
     # What happens here.
+
+    def adopt(self, order: RunTask, token: str) -> None:
+        """An earlier life of this program ran it. Nothing new is taken until what it left was brought home."""
+        held = Holding(order=order, token=token, lease_from=inf, timeout_at=inf, noted=True, adopted=True)
+        self._held[order.fence] = held
+
+    def noted(self, fence: int) -> list[Effect]:
+        """The order was written down: now it may be called accepted."""
+        if holding := self._held.get(fence):
+            holding.noted = True
+        return [] if holding is None else [Say(accepted(holding.order))]
+
+    def not_noted(self, fence: int) -> list[Effect]:
+        """It could not be written down, and nothing of it was begun."""
+        holding = self._held.pop(fence, None)
+        return [] if holding is None else [Say(rejected(holding.order, "disk_low")), Beat()]
 
     def reported(self, fence: int, result_id: str) -> None:
         """The server took the result."""
@@ -299,7 +301,9 @@ class AgentState:
         known = self._held.get(order.fence)
         if known is not None:
             known.token = order.task_token
-            return [Say(finished(known)) if known.ended else Say(accepted(known.order))]
+            if known.ended:
+                return [Say(finished(known))]
+            return [Say(accepted(known.order))] if known.noted else []
         refusal = self._refusal(order, disk_free)
         if refusal is not None:
             return [Say(rejected(order, refusal))]
@@ -311,8 +315,8 @@ class AgentState:
             lease_from=begins,
             timeout_at=now + order.timeout_s if order.timeout_s > 0 else inf,
         )
-        _put(self._newest, order.task_id, order.fence)
-        return [Say(accepted(holding.order)), Start(holding.order), Beat()]
+        put(self._newest, order.task_id, order.fence)
+        return [Start(holding.order), Beat()]
 
     def _refusal(self, order: RunTaskOrder, disk_free: int) -> Refusal | None:
         if order.fence in self._gone:
@@ -325,6 +329,9 @@ class AgentState:
             return "disk_low"
         # Two copies of one task must not overlap, not even here.
         if order.task_id in self.running or not self._has_room(order.action):
+            return "at_capacity"
+        # What an earlier life could not bring home goes first.
+        if any(holding.adopted for holding in self._active()):
             return "at_capacity"
         return None
 
@@ -385,15 +392,7 @@ class AgentState:
             self._remember(fence, "already_done", now + CLOSED)
 
     def _remember(self, fence: int, refusal: Refusal, until: float) -> None:
-        _put(self._gone, fence, (refusal, until))
+        put(self._gone, fence, (refusal, until))
 
     def _cancel_ack(self, holding: Holding) -> CancelAck:
         return cancel_ack(holding, self._stop_takes[holding.order.action])
-
-
-def _put(memory: OrderedDict[int, V], key: int, value: V) -> None:
-    """The oldest entry goes when there are too many."""
-    memory[key] = value
-    memory.move_to_end(key)
-    if len(memory) > REMEMBERED:
-        memory.popitem(last=False)

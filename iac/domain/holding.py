@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from iac.domain.messages import CancelAck, Held, Refusal, RunTaskOrder, TaskAccepted, TaskFinished, TaskRejected, Wanted
 from iac.domain.work import RunTask
 
+V = TypeVar("V")
+
+REMEMBERED = 4096
 StopStage = Literal["received", "sigterm", "sigterm2", "sigkill", "exited", "not_running"]
 
 
@@ -36,6 +40,10 @@ class Holding:
     cancel_id: str | None = None
     stop_stage: StopStage = "received"
     why: str | None = None
+    noted: bool = False
+    """It is written down, and may be said to be accepted."""
+    adopted: bool = False
+    """An earlier life of this program ran it; only what it left is brought home."""
 
     @property
     def task_id(self) -> int:
@@ -62,7 +70,8 @@ def order_of(order: RunTaskOrder) -> RunTask:
 
 
 def as_held(holding: Holding, progress: Progress) -> Held:
-    stage = "finished" if holding.ended else "cancelling" if holding.stopping else progress.stage or "accepted"
+    running = "collecting" if holding.adopted else progress.stage or "accepted"
+    stage = "finished" if holding.ended else "cancelling" if holding.stopping else running
     return Held(
         task_id=holding.task_id,
         fence=holding.order.fence,
@@ -78,7 +87,7 @@ def accepted(order: RunTask) -> TaskAccepted:
     return TaskAccepted(task_id=order.task_id, assignment_id=order.assignment_id, fence=order.fence)
 
 
-def rejected(order: RunTaskOrder, reason: Refusal) -> TaskRejected:
+def rejected(order: RunTaskOrder | RunTask, reason: Refusal) -> TaskRejected:
     return TaskRejected(task_id=order.task_id, assignment_id=order.assignment_id, fence=order.fence, reason=reason)
 
 
@@ -99,3 +108,25 @@ def cancel_ack(holding: Holding, takes: float) -> CancelAck:
         stage="exited" if holding.ended else holding.stop_stage,
         deadline_s=0.0 if holding.ended else takes,
     )
+
+
+def load_of(active: Sequence[Holding], *, draining: bool, plan_limit: int) -> dict[str, Any]:
+    """What a heartbeat says of slots."""
+    phases = [holding.order.action for holding in active]
+    return {
+        "status": "draining" if draining else "busy" if phases else "idle",
+        "plan_running": phases.count("plan"),
+        "plan_limit": plan_limit,
+        "apply_running": "apply" in phases,
+        "current_tasks": tuple(sorted(holding.task_id for holding in active)),
+        "draining": draining,
+        "unsent_states": sum(holding.adopted and holding.order.action == "apply" for holding in active),
+    }
+
+
+def put(memory: OrderedDict[int, V], key: int, value: V) -> None:
+    """Remembers it; the oldest entry goes when there are too many."""
+    memory[key] = value
+    memory.move_to_end(key)
+    if len(memory) > REMEMBERED:
+        memory.popitem(last=False)

@@ -12,7 +12,7 @@ from iac.domain.records import Exclusivity, NamePolicy, PoolKind, RevokeMode
 
 Lifetime = Annotated[int, Meta(ge=60, le=10 * 365 * 86400)]
 Overlap = Annotated[int, Meta(ge=0, le=30 * 86400)]
-AgentStatus = Literal["online", "offline", "draining", "pending_approval", "retired"]
+AgentStatus = Literal["online", "offline", "draining", "pending_approval", "revoked", "retired"]
 
 
 class PoolCreate(Input, frozen=True, kw_only=True):

@@ -1,9 +1,9 @@
 """Who a registering agent is (protocol 2.5), as one pure function over what the pool knows.
 
 1. The same instance, proven by its secret, is the same agent: a restart, a crash loop, a lost answer.
-2. The same name from another instance: pools with unique names refuse it while the holder was heard a short while ago, and
-   otherwise give the name to a new agent and retire the old one. Pools with suffixes never get that far: `web` becomes
-   `web-k7x2p`.
+2. The same name from another instance: pools with unique names refuse it while the holder was heard a short while ago and
+   has not said goodbye, and otherwise give the name to a new agent and retire the old one. Pools with suffixes never get
+   that far: `web` becomes `web-k7x2p`.
 
 Two processes with one identity (a cloned data directory) look the same here; the control channel tells them apart.
 """
@@ -29,13 +29,14 @@ _SUFFIX_ALPHABET = "bcdfghjkmnpqrstvwxz23456789"  # no vowels: a suffix never is
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent that the pool has already. `used` when it ever did more than register."""
+    """An agent that the pool has already. `used` when it ever did more than register, `gone` when it has said goodbye."""
 
     agent_id: str
     name: str
     secret_hash: bytes
     heard_at: datetime
     used: bool
+    gone: bool = False
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,11 +104,11 @@ def _with_suffix(name: str, same: Known | None, free: Sequence[str]) -> str:
 
 def _refuse_taken(name: str, holder: Known, *, require_approval: bool, now: datetime) -> None:
     silent_for = now - holder.heard_at
-    if silent_for < HEARD_WITHIN:
+    if silent_for < HEARD_WITHIN and not holder.gone:
         wait = max(1, int((HEARD_WITHIN - silent_for).total_seconds()) + 1)
         raise Conflict(
             f"An agent named {name!r} ({holder.agent_id}) is there already, heard {_seconds(silent_for)} s ago. Choose "
-            "another IAC_AGENT_NAME, or stop that agent and try again in a minute.",
+            "another IAC_AGENT_NAME, or stop that agent (one that was killed is gone after a minute).",
             code="name_in_use",
             retry_after_s=wait,
         )

@@ -175,7 +175,8 @@ def _why_queued(task: Task, able: Sequence[_Slots], place: int) -> Wait:
     if not able:
         return Wait(NO_RUNNER, _nobody(task), place)
     if all(slots.runner.draining for slots in able):
-        return Wait("draining", "Every runner is being shut down and takes nothing new.", place)
+        who = "Every agent that could take it" if task.execution_mode == "agent" else "The server"
+        return Wait("draining", f"{who} is draining and takes nothing new.", place)
     applying = sorted(other for slots in able for other in slots.applies)
     if task.phase == "apply":
         plans = sum(len(slots.plans) for slots in able if slots.runner.exclusive)

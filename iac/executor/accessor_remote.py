@@ -23,6 +23,7 @@ from iac.domain.agent_bodies import (
     DataBody,
     LogChunkAnswer,
     LogChunkBody,
+    LogPosition,
     PlanBody,
     StateAnswer,
     StateBody,
@@ -98,6 +99,10 @@ class RemoteDataAccessor:
                 raise
             answer = await self._ask(order, "POST", "logs/chunk", LogChunkAnswer, body)
         return answer.next_offset
+
+    async def log_position(self, order: RunTask) -> int:
+        """How much of the log the platform has."""
+        return (await self._ask(order, "GET", "logs/chunk", LogPosition)).next_offset
 
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._note(order, StatusBody(status="running", phase=order.action, stage=stage))

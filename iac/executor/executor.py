@@ -68,7 +68,7 @@ class TerraformExecutor:
         with bound(task_id=order.task_id, fence=order.fence):
             try:
                 data = await self._claim(order)
-                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order, data.sensitive_values)
+                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order, *_kept_of(data))
             except (Fenced, AlreadyFinal, IllegalTransition) as error:
                 log.info("the task is not ours to run", extra={"error": error.message})
             except (IacError, OSError) as error:
@@ -161,7 +161,8 @@ class TerraformExecutor:
     async def _finish(self, run: Run) -> None:
         """Reports, and removes the directory if nothing in it is needed any more."""
         reported = await self._report(run.order, run.result())
-        taken_away = run.spool is not None and isinstance(run.spool.refused, Fenced)
+        # Of an apply that was taken away, files are kept: its state may be the only trace of what it did.
+        taken_away = run.order.action == "plan" and run.spool is not None and isinstance(run.spool.refused, Fenced)
         if reported and run.state_safe and (run.log is not None or taken_away):
             await trio.to_thread.run_sync(workdir.remove, run.workdir)
         else:
@@ -199,6 +200,12 @@ class TerraformExecutor:
             for event in events
         ]
         await self._accessor.note_progress(order, entries)
+
+
+def _kept_of(data: TaskData) -> tuple[tuple[str, ...], workdir.Remembered]:
+    """What a work directory keeps of the data, for a start after a crash."""
+    rest = workdir.Remembered(working_directory=data.bundle.working_directory, log_max_bytes=data.log_max_bytes)
+    return data.sensitive_values, rest
 
 
 def _cancelled_before(order: RunTask, why: str | None) -> Result:

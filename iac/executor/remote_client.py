@@ -80,6 +80,7 @@ _BY_STATUS: Mapping[int, type[IacError]] = {
     507: StorageFull,
 }
 _OWN = frozenset({"code", "message", "retryable"})
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +140,10 @@ class AgentClient:
                 headers={**own, **(headers or {})},
             )
         except (httpx.HTTPError, OSError) as error:
-            raise Unavailable(explain(error)) from error
+            told = explain(error)
+            if isinstance(error, httpx.RemoteProtocolError) and self._base.startswith("http:"):
+                told += " If it serves HTTPS, IAC_API_ENDPOINT has to begin with https://."
+            raise Unavailable(told) from error
         if not response.is_success:
             raise error_of(response.status_code, response.content, response.headers)
         return await _decoded(response, answer), response.headers
@@ -220,6 +224,8 @@ def explain(error: BaseException) -> str:
                 f"The server's certificate was refused: {seen.verify_message}. If an authority of your own issued it, put "
                 "that one's certificate into the file that IAC_CA_FILE names; check this machine's clock, too."
             )
+        if isinstance(seen, ssl.SSLError) and seen.reason in _NO_TLS:
+            return "What answers there does not speak TLS; if it is the server, IAC_API_ENDPOINT has to begin with http://."
         seen = seen.__cause__ or seen.__context__
     told = str(error) or type(error).__name__
     return f"The server cannot be reached: {told}"

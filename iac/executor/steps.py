@@ -87,7 +87,7 @@ async def plan(run: Run, accessor: DataAccessor) -> None:
     run.begin("saving_plan")
     await run.terraform(terraform.show_plan(run.workdir), output=run.workdir.plan_json, failed="show_failed")
     saved, planned = await trio.to_thread.run_sync(_read_plan, run, ended.exit_code)
-    await _until_stored(partial(accessor.save_plan, run.order, saved, planned), within=run.policy.store_within)
+    await until_stored(partial(accessor.save_plan, run.order, saved, planned), within=run.policy.store_within)
     run.done = True
 
 
@@ -163,7 +163,7 @@ async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
             run.say("the state did not change")
             return None
         push = StatePush(data=found, sha256=sha256(found))
-        receipt = await _until_stored(
+        receipt = await until_stored(
             partial(accessor.save_state_version, run.order, push), within=run.policy.store_within
         )
     except (IacError, OSError, StateLost) as error:
@@ -175,7 +175,7 @@ async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
     return receipt
 
 
-async def _until_stored(call: Callable[[], Awaitable[T]], *, within: float) -> T:
+async def until_stored(call: Callable[[], Awaitable[T]], *, within: float) -> T:
     """Tries again while the platform says that trying again may help. Raises its last word, or Unavailable."""
     delay = RETRY_FIRST
     with trio.move_on_after(within):

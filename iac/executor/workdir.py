@@ -1,6 +1,6 @@
 """The private directory of one assignment: `<tasks>/<task>-<fence>`, 0700, removed only when nothing in it is needed.
 
-assignment.json   the order, so that a later start knows whose directory this is
+assignment.json   the order and what else is to be remembered, so that a later start knows whose directory this is
 masked.json       what must not be seen in the log, so that a later start masks alike
 config/           the frozen files; Terraform runs in it, or in the workspace's working directory inside it
 data/             TF_DATA_DIR          tmp/   TMPDIR, and the mark by which leftover processes are found
@@ -97,23 +97,36 @@ class Workdir:
         return self.cwd / ".terraform.lock.hcl"
 
 
-def create(tasks: Path, order: RunTask, masked: Sequence[str] = ()) -> Workdir:
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a later start has to know beside the order. It stands in the same file."""
+
+    working_directory: str = ""
+    log_max_bytes: int = 0
+
+
+def place_of(tasks: Path, order: RunTask) -> Workdir:
+    """Where the assignment has its directory, if it has one."""
+    return Workdir(tasks / f"{order.task_id}-{order.fence}")
+
+
+def create(tasks: Path, order: RunTask, masked: Sequence[str] = (), remembered: Remembered | None = None) -> Workdir:
     """A new directory for this assignment. Raises StorageFull, OSError (FileExistsError if there is one already)."""
-    workdir = Workdir(tasks / f"{order.task_id}-{order.fence}")
+    workdir = place_of(tasks, order)
     with storing(workdir.root):
         tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
         workdir.root.mkdir(mode=0o700)
         try:
-            _furnish(workdir, order, masked)
+            _furnish(workdir, order, masked, remembered or Remembered())
         except OSError:
             remove(workdir)
             raise
     return workdir
 
 
-def _furnish(workdir: Workdir, order: RunTask, masked: Sequence[str]) -> None:
+def _furnish(workdir: Workdir, order: RunTask, masked: Sequence[str], remembered: Remembered) -> None:
     # Durable, the order first: after a power loss a state without its order would be nobody's.
-    write_file(workdir.assignment, msgspec.json.encode(order), durable=True)
+    both = {**msgspec.to_builtins(order), **msgspec.to_builtins(remembered)}
+    write_file(workdir.assignment, msgspec.json.encode(both), durable=True)
     write_file(workdir.masked, msgspec.json.encode(masked), durable=True)
     for directory in (
         workdir.config,
@@ -129,6 +142,11 @@ def _furnish(workdir: Workdir, order: RunTask, masked: Sequence[str]) -> None:
 def masked_values(workdir: Workdir) -> tuple[str, ...]:
     """What was masked when this directory was made. Raises OSError, msgspec.DecodeError."""
     return msgspec.json.decode(workdir.masked.read_bytes(), type=tuple[str, ...])
+
+
+def remembered(workdir: Workdir) -> Remembered:
+    """Raises OSError, msgspec.DecodeError."""
+    return msgspec.json.decode(workdir.assignment.read_bytes(), type=Remembered)
 
 
 def write_files(directory: Path, files: Mapping[str, File]) -> None:
@@ -166,7 +184,7 @@ def left_behind(tasks: Path) -> Iterator[tuple[Workdir, RunTask | None]]:
     """The directories that are still there, with their orders (None: not even that was written)."""
     if not tasks.is_dir():
         return
-    for root in sorted(tasks.iterdir()):
+    for root in sorted(path for path in tasks.iterdir() if path.is_dir()):
         workdir = Workdir(root)
         try:
             yield workdir, msgspec.json.decode(workdir.assignment.read_bytes(), type=RunTask)

@@ -41,15 +41,18 @@ async def create(  # noqa: PLR0917 - the columns, in their order
     c: Connection, task_id: int, fence: int, agent_id: str, assignment_id: str, phase: Phase, attempt: int
 ) -> str:
     """Keeps the assignment, in the transaction that moved the task. The task token, which nobody can read again."""
+    token = new_agent_token("task")
     await c.run(
-        """INSERT INTO assignment (id, task_id, fence, agent_id, phase, attempt, scope)
-           VALUES (:id, :task_id, :fence, :agent_id, :phase, :attempt, 'full')""",
+        """WITH made AS (INSERT INTO assignment (id, task_id, fence, agent_id, phase, attempt, scope)
+                         VALUES (:id, :task_id, :fence, :agent_id, :phase, :attempt, 'full') RETURNING fence)
+           INSERT INTO task_token (hash, fence) SELECT :hash, fence FROM made""",
         id=assignment_id,
         task_id=task_id,
         fence=fence,
         agent_id=agent_id,
         phase=phase,
         attempt=attempt,
+        hash=token_hash(token),
     )
     await audit.note(
         c,
@@ -61,7 +64,7 @@ async def create(  # noqa: PLR0917 - the columns, in their order
         phase=phase,
         attempt=attempt,
     )
-    return await reissue(c, fence)
+    return token
 
 
 async def reissue(c: Connection, fence: int) -> str:

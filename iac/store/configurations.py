@@ -95,18 +95,21 @@ class Source(msgspec.Struct, frozen=True):
     """What a bundle is made from: an archive, or the seed's `tf_code`; neither when there is no configuration."""
 
     digest: str | None = None
-    archive: bytes | None = None
+    packed: bool = False
+    """Whether it is an archive, which the bundle names by its digest."""
     tf_code: Mapping[str, Any] | None = None
 
 
 async def source(c: Connection, configuration_id: str | None) -> Source:
     if configuration_id is None:
         return Source()
-    row = await c.first("SELECT digest, archive, source FROM configuration WHERE id = :id", id=configuration_id)
+    row = await c.first(
+        "SELECT digest, archive IS NOT NULL AS packed, source FROM configuration WHERE id = :id", id=configuration_id
+    )
     if row is None:
         return Source()
     tf_code = None if row["source"] is None else json.loads(row["source"])
-    return Source(digest=row["digest"], archive=row["archive"], tf_code=tf_code)
+    return Source(digest=row["digest"], packed=row["packed"], tf_code=tf_code)
 
 
 async def archive_by_digest(c: Connection, workspace_id: str, digest: str) -> bytes | None:

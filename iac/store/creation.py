@@ -10,7 +10,7 @@ import msgspec
 from iac.domain.bundles import Inputs, decode_bundle, encode_bundle, freeze
 from iac.domain.records import Action, Task, Workspace
 from iac.domain.work import Bundle
-from iac.errors import Conflict, PlanStale
+from iac.errors import Conflict, NotFound, PlanStale
 from iac.store import audit, configurations, plans, resources, tasks, variables, workspaces
 from iac.store.database import Connection
 from iac.store.sealing import Keyring
@@ -74,8 +74,8 @@ async def create(c: Connection, keyring: Keyring, workspace: str, asked: NewTask
         pool_id=held.pool_id if held.execution_mode == "agent" else None,
     )
     await audit.note(c, by, "task.create", f"task-{task_id}", workspace=held.id, action=asked.action)
-    await tasks.advance(c, held.id)
-    return await tasks.get(c, task_id)
+    queued = await tasks.advance(c, held.id)
+    return queued.get(task_id) or await tasks.get(c, task_id)
 
 
 def _auto_apply(workspace: Workspace, asked: NewTask) -> bool:
@@ -93,15 +93,14 @@ async def _fresh_inputs(c: Connection, keyring: Keyring, workspace: Workspace, a
             "(PUT …/configuration, or `iac run plan --dir .`).",
             code="no_configuration",
         )
-    now: datetime = await c.value("SELECT now()")
-    lock_hcl = await c.value("SELECT lock_hcl FROM workspace WHERE id = :id", id=workspace.id)
+    now, lock_hcl = await _time_and_lock(c, workspace)
     bundle = freeze(
         Inputs(
             workspace=workspace,
             action=asked.action,
             targets=asked.targets,
             replace=asked.replace,
-            archive_digest=source.digest if source.archive is not None else None,
+            archive_digest=source.digest if source.packed else None,
             tf_code=source.tf_code,
             resources=tuple(found),
             variables=await variables.for_bundle(c, keyring, workspace.id),
@@ -110,6 +109,13 @@ async def _fresh_inputs(c: Connection, keyring: Keyring, workspace: Workspace, a
         )
     )
     return encode_bundle(bundle)
+
+
+async def _time_and_lock(c: Connection, workspace: Workspace) -> tuple[datetime, bytes | None]:
+    row = await c.first("SELECT now() AS now, lock_hcl FROM workspace WHERE id = :id", id=workspace.id)
+    if row is None:
+        raise NotFound(f"There is no workspace {workspace.id!r}.")
+    return row["now"], row["lock_hcl"]
 
 
 async def _inputs_of_plan(

@@ -63,7 +63,8 @@ class LogBytes:
 
     async def digest_on_disk(self, row: LogStream) -> str | None:
         """sha256 of the stream's file; None when it is not there, or shorter than the stream."""
-        return await self.in_thread(partial(log_files.digest_of, self.path(row), row.length))
+        digest = await self.in_thread(partial(log_files.digest_of, self.path(row), row.length))
+        return None if digest is None else digest.hexdigest()
 
     async def digest_in_archive(self, row: LogStream) -> str | None:
         """sha256 of what the database has of the stream, read back; None when that cannot be unpacked."""

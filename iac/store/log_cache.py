@@ -37,15 +37,15 @@ from iac.domain.logs import (
 from iac.domain.records import LogStream
 from iac.domain.work import LogDigest
 from iac.errors import Gone, LogRefused, StorageFull, TooLarge, Unavailable
-from iac.store import logs
+from iac.store import log_files, logs
 from iac.store.database import Database
 from iac.store.log_bytes import LogBytes
-from iac.store.log_files import BLOCK, CachedFile, Key, LogFile
+from iac.store.log_files import BLOCK, CachedFile, FileChanged, Key, LogFile
 from iac.store.logs import Part
 
 log = logging.getLogger(__name__)
 
-MOST_OPEN = 256
+MOST_KNOWN = 4096
 MOST_TOLD = 10_000
 ATTEMPTS = 5
 """How often an append is decided anew because the row was changed meanwhile."""
@@ -65,24 +65,20 @@ class _Stream:
         """As of our last look at it or change of it; None when what we last did to it had no certain end."""
         self.length = 0
         self.file: LogFile | None = None
+        """Where it goes on, while it is open."""
         self.digest: tuple[int, hashlib._Hash] | None = (0, hashlib.sha256())
         """sha256 of so many first bytes; None when this server did not see them all."""
-
-    def release(self) -> None:
-        if self.file is not None:
-            self.file.close()
-        self.file = self.row = None
 
 
 class LogCache:
     """The logs of all tasks. `directory` is this server's alone."""
 
-    def __init__(self, database: Database, directory: Path, *, most_open: int = MOST_OPEN) -> None:
+    def __init__(self, database: Database, directory: Path, *, most_known: int = MOST_KNOWN) -> None:
         self.bytes = LogBytes(database, directory)
         self.full = trio.Event()
         """Set when so much is waiting for the database that it should not wait longer; its writer renews it."""
         self._database = database
-        self._most_open = most_open
+        self._most_known = most_known
         self._streams: OrderedDict[Key, _Stream] = OrderedDict()
         self._mismatched: set[int] = set()
         self._waiting = 0
@@ -100,44 +96,24 @@ class LogCache:
         async with self._held(Key(task_id, fence)) as stream:
             for _ in range(ATTEMPTS):
                 row = stream.row or await self._look(stream)
-                skip = await self._decide(stream, row, offset, data, limit)
-                if skip is None or skip == len(data):
-                    return stream.length
-                if await self._write(stream, memoryview(data)[skip:], durable=durable):
-                    return stream.length
-        raise Unavailable("The log's row is being changed by others; try again.")
+                try:
+                    skip = await self._decide(stream, row, offset, data, limit)
+                    if skip is None or await self._write(stream, memoryview(data)[skip:], durable=durable):
+                        return stream.length
+                except FileChanged:
+                    stream.row = None
+        raise Unavailable("The log is being changed by others; try again.")
 
     async def _decide(self, stream: _Stream, row: LogStream, offset: int, data: bytes, limit: int) -> int | None:
-        """How many bytes of the chunk are there already; None when all are. Raises what refuses it."""
+        """From which byte of the chunk on it is to be written; None when all of it is there. Raises what refuses it."""
         verdict = accept(stream.length, offset, len(data), closed=row.state != "open", limit=limit)
-        settled: Settled | Gap | OverLimit
-        if isinstance(verdict, Compare):
-            stored = await self.bytes.read(row, verdict.offset, verdict.size)
-            settled = compared(verdict, first_difference(stored, data[: verdict.size]))
-        else:
-            settled = verdict
-        match settled:
-            case Append(skip=skip):
-                return skip
-            case Gap(expected=expected):
-                raise LogRefused(
-                    f"Bytes {expected} to {offset} are missing.",
-                    code="log_gap",
-                    next_offset=expected,
-                    expected_offset=expected,
-                )
-            case Conflict(at=at):
-                raise LogRefused(
-                    "Other bytes are stored there; they stay.",
-                    code="log_conflict",
-                    conflict_at=at,
-                    next_offset=stream.length,
-                )
-            case Closed():
-                raise LogRefused("The log is closed.", code="log_closed", next_offset=stream.length)
-            case OverLimit(limit=most):
-                raise TooLarge(f"The log has reached its limit of {most} bytes.", code="log_limit", limit=most)
-        return None
+        if not isinstance(verdict, Compare):
+            return _begin(verdict, offset, stream.length)
+        stored = await self.bytes.read(row, verdict.offset, verdict.size)
+        if len(stored) < verdict.size:
+            raise FileChanged
+        differs_at = first_difference(stored, data[: verdict.size])
+        return _begin(compared(verdict, differs_at), offset, stream.length)
 
     async def _write(self, stream: _Stream, data: memoryview, *, durable: bool) -> bool:
         """False when the row is not as it was any more; then it has to be looked at again."""
@@ -186,10 +162,10 @@ class LogCache:
             self._forget_idle()
 
     def _forget_idle(self) -> None:
-        excess = len(self._streams) - self._most_open
+        excess = len(self._streams) - self._most_known
         idle = [key for key, stream in self._streams.items() if not stream.users] if excess > 0 else []
         for key in idle[:excess]:
-            self._streams.pop(key).release()
+            del self._streams[key]
 
     async def _look(self, stream: _Stream) -> LogStream:
         """Reads the row, and makes the file what the row says."""
@@ -197,8 +173,8 @@ class LogCache:
         try:
             if row.state == "open":
                 row = await self._made_whole(stream, row)
-            elif stream.file is not None:
-                stream.release()
+        except FileChanged:
+            raise Unavailable("The log's file is being changed by others; try again.") from None
         except OSError as error:
             raise _refused(error) from error
         stream.row, stream.length = row, row.length
@@ -208,12 +184,8 @@ class LogCache:
 
     async def _made_whole(self, stream: _Stream, row: LogStream) -> LogStream:
         """The file of an open stream has exactly the row's bytes afterwards; or as many as are left, and the row says so."""
-        if stream.file is None:
-            stream.file = await self.bytes.in_thread(partial(LogFile, self.bytes.path(row)))
-        file = stream.file
-        size = await self.bytes.in_thread(lambda: file.size)
-        if size > row.length:
-            await self.bytes.in_thread(partial(file.cut, row.length))
+        file = stream.file = stream.file or LogFile(self.bytes.path(row))
+        size = await self.bytes.in_thread(partial(file.cut, row.length))
         while size < row.persisted:
             data = await self.bytes.archived(row, size, BLOCK)
             if not data:
@@ -283,16 +255,20 @@ class LogCache:
             end = await self._end(stream, stream.file, said, strict=strict)
             stream.row = None
             yield end
-            stream.release()
 
     async def _end(self, stream: _Stream, file: LogFile, said: LogDigest, *, strict: bool) -> End:
         try:
             await self.bytes.in_thread(file.sync)
-            digest = stream.digest or (stream.length, await self.bytes.in_thread(partial(file.digest, stream.length)))
+            digest = stream.digest and stream.digest[1]
+            digest = digest or await self.bytes.in_thread(partial(log_files.digest_of, file.path, stream.length))
         except OSError as error:
+            stream.row = None
             raise _refused(error) from error
-        stream.digest = digest
-        end = ending(stream.length, digest[1].hexdigest(), said)
+        if digest is None:
+            stream.row = None
+            raise Unavailable("The log's file was changed meanwhile; try again.")
+        stream.digest = (stream.length, digest)
+        end = ending(stream.length, digest.hexdigest(), said)
         if strict and end.state == "incomplete":
             raise LogRefused(
                 f"The log has {stream.length} of {said.length} bytes; send the rest first.",
@@ -307,7 +283,7 @@ class LogCache:
                 "The stored log is another one than you say. What is stored stays; report again to accept.",
                 code="log_mismatch",
                 next_offset=stream.length,
-                blocks=await self.bytes.in_thread(partial(file.block_digests, stream.length)),
+                blocks=await self.bytes.in_thread(partial(log_files.block_digests, file.path, stream.length)),
             )
         self._mismatched.discard(stream.key.fence)
         if end.state != "complete":
@@ -320,8 +296,30 @@ class LogCache:
     async def remove(self, file: CachedFile) -> None:
         """Deletes a file that is not needed any more."""
         async with self._held(file.key) as stream:
-            stream.release()
+            stream.row = None
             await self.bytes.in_thread(partial(file.path.unlink, missing_ok=True))
+
+
+def _begin(verdict: Settled | Gap | OverLimit, offset: int, length: int) -> int | None:
+    match verdict:
+        case Append(skip=skip):
+            return skip
+        case Gap(expected=expected):
+            raise LogRefused(
+                f"Bytes {expected} to {offset} are missing.",
+                code="log_gap",
+                next_offset=expected,
+                expected_offset=expected,
+            )
+        case Conflict(at=at):
+            raise LogRefused(
+                "Other bytes are stored there; they stay.", code="log_conflict", conflict_at=at, next_offset=length
+            )
+        case Closed():
+            raise LogRefused("The log is closed.", code="log_closed", next_offset=length)
+        case OverLimit(limit=most):
+            raise TooLarge(f"The log has reached its limit of {most} bytes.", code="log_limit", limit=most)
+    return None
 
 
 def _refused(error: OSError) -> StorageFull | Unavailable:

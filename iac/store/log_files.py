@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -39,115 +39,118 @@ def path_of(root: Path, key: Key, created: datetime) -> Path:
     return root / created.date().isoformat() / f"{key.task_id & 0xFF:02x}" / f"{key.task_id}-{key.fence}.log"
 
 
+class FileChanged(Exception):
+    """A file is not as it was left: somebody else has been there."""
+
+
 class LogFile:
-    """One stream's file, open. `read_only` for streams that have ended; such a file is not made when it is missing."""
+    """One stream's file, from the writer's side. It is open only while it is used, so there may be any number of these."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Raises FileNotFoundError for a missing one that is only to be read."""
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if read_only else _made(path)
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self.fd).st_size
+        self._named = False
 
     def append(self, offset: int, data: memoryview, digest: hashlib._Hash | None, *, durable: bool) -> None:
-        """Writes at `offset`, the file's end, and feeds the digest. Raises OSError; then nothing was written."""
+        """Writes at `offset`, the file's end, and feeds the digest; forces it to the disk if `durable`.
+
+        Raises OSError, and then nothing was written; FileChanged when `offset` is not where the file ends.
+        """
         try:
-            at = offset
-            while at < offset + len(data):
-                at += os.pwrite(self.fd, data[at - offset :], at)
-            if durable:
-                os.fdatasync(self.fd)
-        except OSError:
-            with suppress(OSError):
-                self.cut(offset)
-            raise
+            with _opened(self.path, os.O_RDWR) as fd:
+                if os.fstat(fd).st_size != offset:
+                    raise FileChanged(self.path)
+                self._write(fd, offset, data, durable=durable)
+        except FileNotFoundError:
+            raise FileChanged(self.path) from None
         if digest is not None:
             digest.update(data)
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Shorter only at the file's end."""
-        found = os.pread(self.fd, size, offset)
-        while len(found) < size and (more := os.pread(self.fd, size - len(found), offset + len(found))):
-            found += more
-        return found
+    def _write(self, fd: int, offset: int, data: memoryview, *, durable: bool) -> None:
+        try:
+            at = offset
+            while at < offset + len(data):
+                at += os.pwrite(fd, data[at - offset :], at)
+            if durable:
+                self._force(fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, offset)
+            raise
 
-    def cut(self, length: int) -> None:
-        os.ftruncate(self.fd, length)
+    def cut(self, length: int) -> int:
+        """Makes the file if there is none, drops what is behind `length`, and returns how much there is now."""
+        with _opened(self.path, os.O_RDWR | os.O_CREAT) as fd:
+            size = os.fstat(fd).st_size
+            if size > length:
+                os.ftruncate(fd, length)
+            return min(size, length)
 
     def sync(self) -> None:
-        os.fdatasync(self.fd)
+        """Forces the bytes to the disk. With a journal the file's name goes with them; `append` does not count on that."""
+        with _opened(self.path, os.O_RDWR) as fd:
+            os.fdatasync(fd)
 
-    def digest(self, length: int) -> hashlib._Hash:
-        """sha256 of the first `length` bytes, or of as many as there are."""
-        found, at = hashlib.sha256(), 0
-        buffer = memoryview(bytearray(BLOCK))
-        while size := os.preadv(self.fd, [buffer[: length - at]], at):
-            found.update(buffer[:size])
-            at += size
-        return found
-
-    def block_digests(self, length: int) -> list[str]:
-        """sha256 of each MiB of the first `length` bytes, so that one sees where two logs part."""
-        return [hashlib.sha256(self.read(at, min(BLOCK, length - at))).hexdigest() for at in range(0, length, BLOCK)]
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+    def _force(self, fd: int) -> None:
+        os.fdatasync(fd)
+        if not self._named:
+            for directory in self.path.parents[:3]:
+                with _opened(directory, os.O_RDONLY | os.O_DIRECTORY) as its:
+                    os.fsync(its)
+            self._named = True
 
 
-def _made(path: Path) -> int:
-    """The open file; its name is on the disk too, when it is new."""
-    for left in reversed(range(_ATTEMPTS)):
-        try:
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """The descriptor, as long as the body runs. Where the flags say that a file is to be made, its directories are too."""
+    attempts = _ATTEMPTS if flags & os.O_CREAT else 1
+    while True:
+        attempts -= 1
+        if flags & os.O_CREAT:
             # An empty directory may be tidied away between these two steps.
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                if not left:
-                    raise
-                continue
-            for directory in (path.parent, *path.parents[1:3]):
-                _sync_directory(directory)
-            return fd
-    raise FileNotFoundError(path)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            if not attempts:
+                raise
+        else:
+            break
     try:
-        os.fsync(fd)
+        yield fd
     finally:
         os.close(fd)
 
 
 def read_at(path: Path, offset: int, size: int) -> bytes:
-    """A piece of a file that is not open; empty where there is none."""
+    """A piece of a file; shorter at its end, empty where there is no file."""
     try:
-        file = LogFile(path, read_only=True)
+        with _opened(path, os.O_RDONLY) as fd:
+            found = os.pread(fd, size, offset)
+            while len(found) < size and (more := os.pread(fd, size - len(found), offset + len(found))):
+                found += more
+            return found
     except FileNotFoundError:
         return b""
-    try:
-        return file.read(offset, size)
-    finally:
-        file.close()
 
 
-def digest_of(path: Path, length: int) -> str | None:
-    """sha256 in hex of a file's first `length` bytes; None when there are not so many."""
+def digest_of(path: Path, length: int) -> hashlib._Hash | None:
+    """sha256 of a file's first `length` bytes; None when there are not so many."""
+    digest, at = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(min(BLOCK, length)))
     try:
-        file = LogFile(path, read_only=True)
+        with _opened(path, os.O_RDONLY) as fd:
+            while size := os.preadv(fd, [buffer[: length - at]], at):
+                digest.update(buffer[:size])
+                at += size
     except FileNotFoundError:
         return None
-    try:
-        return file.digest(length).hexdigest() if file.size >= length else None
-    finally:
-        file.close()
+    return digest if at == length else None
+
+
+def block_digests(path: Path, length: int) -> list[str]:
+    """sha256 of each MiB of the first `length` bytes, so that one sees where two logs part."""
+    starts = range(0, length, BLOCK)
+    return [hashlib.sha256(read_at(path, at, min(BLOCK, length - at))).hexdigest() for at in starts]
 
 
 def size_of(path: Path) -> int:

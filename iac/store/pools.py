@@ -17,12 +17,14 @@ from iac.store import audit, workspaces
 from iac.store.database import Connection, UniqueViolation
 from iac.store.identity import new_agent_token, new_id
 
-_HEARD = f"now() - interval '{int(HEARD_WITHIN.total_seconds())} seconds'"
+THERE = f"""a.retired_at IS NULL AND a.last_seen_at > now() - interval '{int(HEARD_WITHIN.total_seconds())} seconds'
+    AND (a.left_at IS NULL OR a.left_at < a.last_seen_at)"""
+"""Whether an agent (`a`) was heard lately and has not said goodbye since."""
 _COLUMNS = f"""
     p.id, p.name, p.description, p.kind, p.require_approval, p.name_policy, p.apply_exclusivity, p.created_by,
     p.created_at, p.updated_at,
     (SELECT count(*) FROM agent a WHERE a.pool_id = p.id AND a.retired_at IS NULL) AS agents,
-    (SELECT count(*) FROM agent a WHERE a.pool_id = p.id AND a.retired_at IS NULL AND a.last_seen_at > {_HEARD})
+    (SELECT count(*) FROM agent a WHERE a.pool_id = p.id AND {THERE})
         AS agents_online,
     (SELECT count(*) FROM workspace w WHERE w.pool_id = p.id) AS workspaces
 """
@@ -150,7 +152,7 @@ async def demand(c: Connection, pool: str) -> PoolDemand:
 
 
 def _takes_tasks() -> str:
-    return f"""a.retired_at IS NULL AND a.approved AND NOT a.draining AND a.last_seen_at > {_HEARD}
+    return f"""{THERE} AND a.approved AND NOT a.draining
         AND NOT EXISTS (SELECT 1 FROM pool_token k WHERE k.id = a.pool_token_id AND k.revoked_at IS NOT NULL)"""
 
 

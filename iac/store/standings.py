@@ -10,6 +10,7 @@ import msgspec
 from iac.domain.lifecycle import Lose
 from iac.domain.pool_waits import PoolOutlook
 from iac.domain.standings import Standing
+from iac.domain.work import Result
 from iac.store import tasks
 from iac.store.database import Connection, Row
 from iac.store.tasks import Moved
@@ -66,10 +67,10 @@ async def note_result(c: Connection, fence: int, result_id: str) -> None:
     )
 
 
-async def give_back(c: Connection, task_id: int, fence: int, result_id: str, detail: str) -> Moved:
-    """T13b: an agent that lost its lease stopped the plan by itself. Another attempt may follow."""
-    moved = await tasks.move(c, task_id, Lose(fence=fence, reason="lease_expired", detail=detail))
-    await note_result(c, fence, result_id)
+async def give_back(c: Connection, task_id: int, fence: int, result: Result, detail: str) -> Moved:
+    """T13b: the plan ended by no fault of its own, because of its agent. Another attempt may follow."""
+    moved = await tasks.move(c, task_id, Lose(fence=fence, reason=result.reason or "agent_lost", detail=detail))
+    await note_result(c, fence, result.result_id)
     return moved
 
 

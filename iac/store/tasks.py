@@ -53,6 +53,14 @@ async def get(c: Connection, task_id: int) -> Task:
     return from_row(row)
 
 
+async def status_of(c: Connection, task_id: int) -> Status:
+    """Raises NotFound."""
+    status: Status | None = await c.value("SELECT status FROM task WHERE id = :id", id=task_id)
+    if status is None:
+        raise NotFound(f"There is no task {task_id}.")
+    return status
+
+
 class Moved(msgspec.Struct, frozen=True):
     """A task before and after an event, and what is left to do outside the database."""
 
@@ -70,6 +78,11 @@ async def move(c: Connection, task_id: int, event: Event) -> Moved:
 
     Raises NotFound and whatever the lifecycle refuses.
     """
+    await _lock_workspace(c, task_id)
+    return await _move(c, task_id, event)
+
+
+async def _move(c: Connection, task_id: int, event: Event) -> Moved:
     before, now = await _held(c, task_id)
     decision = decide(before, event, now)
     if decision.task != before:
@@ -83,8 +96,8 @@ async def assign(c: Connection, task_id: int, *, agent_id: str, assignment_id: s
 
     Raises WorkspaceLocked for a task that may change state while somebody else holds its workspace.
     """
-    fence = await c.value("SELECT nextval('fence')")
-    moved = await move(c, task_id, Assign(agent_id=agent_id, assignment_id=assignment_id, fence=fence))
+    fence = await _lock_workspace(c, task_id, "nextval('fence')")
+    moved = await _move(c, task_id, Assign(agent_id=agent_id, assignment_id=assignment_id, fence=fence))
     await keep_lock(c, moved.task)
     await c.run(
         """WITH closed AS (UPDATE log_stream SET state = 'incomplete', closed_at = now()
@@ -121,12 +134,15 @@ async def next_fence(c: Connection) -> int:
     return int(await c.value("SELECT nextval('fence')"))
 
 
-async def _held(c: Connection, task_id: int) -> tuple[Task, datetime]:
-    """The task under its lock, and the time by the database's clock."""
-    await c.run(
-        "SELECT 1 FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE",
+async def _lock_workspace(c: Connection, task_id: int, value: str = "1") -> Any:  # noqa: ANN401 - what was asked for
+    return await c.value(
+        f"SELECT {value} FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE",
         id=task_id,
     )
+
+
+async def _held(c: Connection, task_id: int) -> tuple[Task, datetime]:
+    """The task under its lock, and the time by the database's clock. Its workspace is locked already."""
     row = await c.first(
         f"SELECT {COLUMNS}, clock_timestamp() AS now {FROM} WHERE t.id = :id FOR UPDATE OF t", id=task_id
     )
@@ -175,23 +191,24 @@ async def _perform(c: Connection, decision: Decision) -> None:
         await advance(c, task.workspace_id)
 
 
-async def advance(c: Connection, workspace_id: str) -> list[int]:
+async def advance(c: Connection, workspace_id: str) -> dict[int, Task]:
     """T1 for whatever may go now: plans at once, and the oldest lock-taking task if the workspace is free.
 
     The caller holds the workspace's row. Returns the tasks that were queued.
     """
     rows = await c.all(
-        f"SELECT {COLUMNS} {FROM} WHERE t.workspace_id = :id AND t.status = 'pending' ORDER BY t.id FOR UPDATE OF t",
+        f"""SELECT {COLUMNS}, clock_timestamp() AS now {FROM} WHERE t.workspace_id = :id AND t.status = 'pending'
+            ORDER BY t.id FOR UPDATE OF t""",
         id=workspace_id,
     )
-    queued = []
-    now: datetime = await c.value("SELECT clock_timestamp()")
-    for task in map(from_row, rows):
+    queued: dict[int, Task] = {}
+    for row in rows:
+        task = from_row(row)
         owner = str(task.id)
         if task.takes_lock and not await workspaces.take_lock(c, workspace_id, "task", owner, _lock_reason(task)):
             continue
-        await _write(c, task, decide(task, Queue(), now).task)
-        queued.append(task.id)
+        queued[task.id] = decide(task, Queue(), row["now"]).task
+        await _write(c, task, queued[task.id])
     return queued
 
 

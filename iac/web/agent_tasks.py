@@ -56,6 +56,8 @@ STATE_LIMIT, STATE_INFLATED = 128 * MIB, 256 * MIB
 PLAN_LIMIT = 192 * MIB
 WATCHED_S = 1.0
 """Seconds between two chunks of a log that somebody watches, if the agent does not tell it live."""
+GIVEN_BACK = frozenset({"lease_expired", "agent_crashed", "never_started"})
+"""Why a plan that its agent reports as failed gets another attempt: nothing was wrong with the plan."""
 _VERDICTS = {"current": 201, "checkpoint": 201, "duplicate": 200, "quarantined": 202}
 
 Handler = Callable[[Call[Any, Any]], Awaitable[object]]
@@ -109,7 +111,7 @@ def _operation(
 
 async def _headers(platform: Platform, held: AssignmentRecord) -> dict[str, str]:
     try:
-        status = (await platform.read(tasks.get, held.task_id)).status
+        status = await platform.read(tasks.status_of, held.task_id)
     except Unavailable:
         status = held.task_status
     watched = platform.log_grew.heeded(held.task_id) and not platform.live.is_lively(held.task_id)
@@ -254,9 +256,9 @@ def _results(api: Api, platform: Platform) -> None:
                 await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
             return
         _in_scope(held)
-        if held.phase == "plan" and (result.status, result.reason) == ("failed", "lease_expired"):
+        if held.phase == "plan" and result.status == "failed" and result.reason in GIVEN_BACK:
             detail = result.detail or "The agent lost its lease and stopped the plan."
-            await platform.write(standings.give_back, held.task_id, held.fence, result.result_id, detail)
+            await platform.write(standings.give_back, held.task_id, held.fence, result, detail)
             platform.task_changed.ring(held.task_id)
             return
         try:
@@ -274,8 +276,8 @@ def _results(api: Api, platform: Platform) -> None:
             await note(held, call.body)
         else:
             await report(held, call.body)
-        task = await platform.read(tasks.get, held.task_id)
-        return StatusAnswer(status=task.status, final=task.status in FINAL or call.body.status != "running")
+        status = await platform.read(tasks.status_of, held.task_id)
+        return StatusAnswer(status=status, final=status in FINAL or call.body.status != "running")
 
 
 def _result(body: StatusBody) -> Result:

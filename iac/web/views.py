@@ -18,6 +18,7 @@ from iac.domain.records import (
     PoolDemand,
     PoolToken,
     Resource,
+    RevokeMode,
     StateVersion,
     Task,
     Variable,
@@ -25,6 +26,8 @@ from iac.domain.records import (
 )
 from iac.domain.scheduling import Wait
 from iac.domain.work import PlanFacts
+
+HARD: RevokeMode = "hard"
 
 
 def workspace(record: Workspace, *, with_token: bool = False) -> bodies.WorkspaceView:
@@ -98,25 +101,27 @@ def demand(record: PoolDemand) -> pool_bodies.DemandView:
     return pool_bodies.DemandView(**_same(record, pool_bodies.DemandView))
 
 
-def agent(record: AgentRecord, running: Mapping[int, Phase]) -> pool_bodies.AgentView:
-    """`running`: what it has to do, by task."""
+def agent(record: AgentRecord, running: Mapping[int, Phase], *, leaving: bool = False) -> pool_bodies.AgentView:
+    """`running`: what it has to do, by task. `leaving`: it said itself that it takes nothing new."""
     return pool_bodies.AgentView(
-        status=_status(record),
+        status=_status(record, leaving),
         current_tasks=tuple(running),
         current_applies=tuple(task for task, phase in running.items() if phase == "apply"),
         **_same(record, pool_bodies.AgentView, without={"status", "current_tasks", "current_applies"}),
     )
 
 
-def _status(record: AgentRecord) -> pool_bodies.AgentStatus:
+def _status(record: AgentRecord, leaving: bool) -> pool_bodies.AgentStatus:
     """One word for a list: what stands most in the way of giving it a task."""
     if record.retired_at is not None:
         return "retired"
+    if record.token_revoked == HARD:
+        return "revoked"
     if not record.approved:
         return "pending_approval"
     if not record.online:
         return "offline"
-    return "online" if record.takes_tasks else "draining"
+    return "online" if record.takes_tasks and not leaving else "draining"
 
 
 def _cancel(record: Task) -> bodies.CancelView | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
 from iac.domain.agent_state import CLOSED, DISK_RESERVE, TOMBSTONE, AgentState
-from iac.domain.holding import Progress
+from iac.domain.holding import Progress, order_of
 from iac.domain.messages import (
     Abandon,
     CancelAck,
@@ -103,8 +103,9 @@ def refusal(effects: list[Effect]) -> str | None:
 def test_an_order_is_accepted_started_and_told() -> None:
     agent = Agent()
     effects = agent.hear(order(7))
-    assert [type(effect) for effect in effects] == [Say, Start, Beat]
-    assert said(effects, TaskAccepted) == [TaskAccepted(task_id=7, assignment_id="asg-7", fence=7)]
+    assert [type(effect) for effect in effects] == [Start, Beat]
+    assert agent.hear(order(7)) == []  # what is not written down yet is not accepted
+    assert said(agent.state.noted(7), TaskAccepted) == [TaskAccepted(task_id=7, assignment_id="asg-7", fence=7)]
     beat = agent.beat()
     assert (beat.status, beat.plan_running, beat.apply_running, beat.current_tasks) == ("busy", 1, False, (7,))
     assert [(held.fence, held.stage, held.log_length, held.log_acked) for held in beat.tasks] == [(7, "planning", 9, 5)]
@@ -113,10 +114,30 @@ def test_an_order_is_accepted_started_and_told() -> None:
 def test_a_repeated_order_gets_the_answer_again_and_brings_its_token() -> None:
     agent = Agent()
     agent.hear(order(1))
+    agent.state.noted(1)
     again = agent.hear(order(1, task_token="t2"))
     assert [type(effect) for effect in again] == [Say]
     assert said(again, TaskAccepted)
     assert agent.state.token_of(1) == "t2"
+
+
+def test_an_order_that_cannot_be_written_down_is_refused_and_may_come_again() -> None:
+    agent = Agent()
+    agent.hear(order(1))
+    assert [message.reason for message in said(agent.state.not_noted(1), TaskRejected)] == ["disk_low"]
+    assert agent.beat().tasks == ()
+    assert [type(effect) for effect in agent.hear(order(1))] == [Start, Beat]
+
+
+def test_what_an_earlier_life_left_is_listed_and_comes_before_anything_new() -> None:
+    agent = Agent()
+    agent.state.adopt(order_of(order(1)), "t1")
+    assert [(held.fence, held.stage) for held in agent.beat().tasks] == [(1, "collecting")]
+    assert [message.reason for message in said(agent.hear(order(2)), TaskRejected)] == ["at_capacity"]
+    agent.now += 10_000
+    assert agent.state.tick(agent.now) == []  # there is nothing left whose lease could end
+    assert said(agent.ended(result_id="r-1"), TaskFinished) == [TaskFinished(task_id=1, fence=1, result_id="r-1")]
+    assert [type(effect) for effect in agent.hear(order(2))] == [Start, Beat]
 
 
 def test_an_order_after_the_end_is_answered_with_the_end() -> None:

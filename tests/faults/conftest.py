@@ -1,4 +1,4 @@
-"""The table of faults (protocol, section 4) at the end of a run: each row that was run, and how it did.
+"""The table of faults at the end of a run: each row that was staged, and how it went.
 
 A test belongs to the rows that its name begins with: test_row_19_…, test_rows_20_and_21_…
 """
@@ -9,6 +9,8 @@ import re
 from collections import defaultdict
 
 import pytest
+
+from tests.faults.rows import FAULTS
 
 _ROWS = re.compile(r"test_rows?_((?:\d+(?:_and_)?)+)_")
 _WORST = ("failed", "skipped", "passed")
@@ -21,7 +23,7 @@ def rows_of(name: str) -> list[int]:
 
 
 class Table:
-    """What became of each row."""
+    """What became of each row. With xdist every worker has one as well, which nobody prints."""
 
     def __init__(self) -> None:
         self._reports: dict[int, list[pytest.TestReport]] = defaultdict(list)
@@ -37,11 +39,18 @@ class Table:
         terminalreporter.section("faults")
         for row, reports in sorted(self._reports.items()):
             outcome = next(each for each in _WORST if any(report.outcome == each for report in reports))
-            why = {report.longrepr[2] for report in reports if report.skipped and isinstance(report.longrepr, tuple)}
-            took = sum(report.duration for report in reports)
-            noted = {f"{name}: {value}" for report in reports for name, value in report.user_properties}
-            line = f"row {row:2}  {outcome:7} {len(reports)} test(s), {took:5.1f} s  {'; '.join(sorted(why | noted))}"
-            terminalreporter.write_line(line.rstrip(), green=outcome == "passed", red=outcome == "failed")
+            line = f"row {row:2}  {outcome:7}  {FAULTS.get(row, ''):50} {_details(reports)}"
+            terminalreporter.write_line(line, green=outcome == "passed", red=outcome == "failed")
+        others = ", ".join(str(row) for row in FAULTS if row not in self._reports)
+        terminalreporter.write_line(f"without a test of this run: {others or 'none'}")
+
+
+def _details(reports: list[pytest.TestReport]) -> str:
+    """How many tests, how long; why one was skipped, and what was noted."""
+    skipped = {str(report.longrepr[-1]) for report in reports if isinstance(report.longrepr, tuple | list)}
+    noted = {f"{name}: {value}" for report in reports for name, value in report.user_properties}
+    took = f"{len(reports)} test(s), {sum(report.duration for report in reports):.1f} s"
+    return "; ".join([took, *sorted(skipped | noted)])
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,6 +21,8 @@ from tests.harness.server import PATIENT
 from tests.system.scenes import Stage, exists
 
 EXIT_VERSION, EXIT_CONFLICT = 4, 5
+WITHOUT_SESSION = """SELECT count(*) FROM agent a WHERE NOT EXISTS
+    (SELECT 1 FROM agent_session s WHERE s.agent_id = a.id AND s.expires_at > now())"""
 
 
 @asynccontextmanager
@@ -46,10 +48,10 @@ async def until_counted(scene: Scene, least: int, query: str) -> None:
 
 async def test_row_41_a_session_is_renewed_before_it_ends(tmp_path: Path, database_url: str) -> None:
     """41: renewed at 75 % of its life; nobody notices."""
-    times = {"session": 2.0, "session_overlap": 0.5}
+    times = {"session": 6.0, "session_overlap": 0.5}
     async with a_scene(tmp_path, database_url, times=times) as scene, scene.agent() as agent:
         async with a_running_plan(scene):
-            await until_counted(scene, 2, "SELECT count(*) FROM audit WHERE verb = 'agent.session'")
+            await until_counted(scene, 1, "SELECT count(*) FROM audit WHERE verb = 'agent.session'")
         assert agent.said.count("registered") == agent.said.count("connected") == 1
         assert await agent.stop() == 0
 
@@ -61,14 +63,14 @@ async def test_row_41_after_a_missed_renewal_the_agent_registers_again_as_itself
     async with a_scene(tmp_path, database_url, times={"session": 2.0}) as scene, scene.agent() as agent:
         async with a_running_plan(scene) as task:
             scene.proxy.answer(502, path="/session")
-            await until_counted(scene, 1, "SELECT count(*) FROM agent_session WHERE expires_at < now()")
+            await until_counted(scene, 1, WITHOUT_SESSION)
             scene.proxy.reset()
             await agent.says("registered", 2)
             scene.proxy.passes()
             await agent.says("connected", 2)
             before = (await scene.shown(task))["agent_id"]
         assert await scene.oracle.count("SELECT count(*) FROM agent") == 1
-        assert agent.said.count(f"registered  agent={before}") == 2
+        assert agent.said.count(f"registered  agent={before}") == agent.said.count("registered")
         assert await agent.stop() == 0
 
 
@@ -105,7 +107,8 @@ async def test_row_47_a_copied_data_directory_is_refused_while_the_first_one_liv
     tmp_path: Path, database_url: str
 ) -> None:
     """47: session_conflict for the newcomer, no flip-flop; when the first is dead the copy may be it."""
-    async with a_scene(tmp_path, database_url) as scene, scene.agent() as first:
+    # The first one counts as alive for 2.5 heartbeats.
+    async with a_scene(tmp_path, database_url, times={"heartbeat": 2.0}) as scene, scene.agent() as first:
         await first.says("connected")
         copy = tmp_path / "copy"
         copy.mkdir(mode=0o700)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.scene import a_scene
+from tests.harness.scaled import NOTICES
 from tests.system.scenes import becomes
 
 STRAIGHT = [("pending", "queued"), ("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
@@ -16,7 +17,7 @@ UNHEARD = "answered no heartbeat"
 
 async def test_row_19_a_partition_shorter_than_the_lease_changes_nothing(tmp_path: Path, database_url: str) -> None:
     """19, 30 s: nothing happens to the plan; the agent connects again."""
-    async with a_scene(tmp_path, database_url) as scene, scene.agent() as agent:
+    async with a_scene(tmp_path, database_url) as scene, scene.agent(times=NOTICES) as agent:
         scene.acts(plan=scene.waiting)
         task = await scene.server.task("w", "plan")
         await scene.runs("plan")
@@ -33,7 +34,7 @@ async def test_row_19_a_plan_fences_itself_when_the_partition_outlasts_its_lease
     tmp_path: Path, database_url: str
 ) -> None:
     """19, 90 s: the plan self-fences; the server has not given up, and makes the second attempt when it hears of it."""
-    async with a_scene(tmp_path, database_url, times={"lease": 2.0, "lost_after": 60.0}) as scene, scene.agent():
+    async with a_scene(tmp_path, database_url, times={"lease": 3.0}) as scene, scene.agent(times=NOTICES):
         scene.acts(plan=scene.waiting)
         task = await scene.server.task("w", "plan")
         await scene.runs("plan")
@@ -52,8 +53,8 @@ async def test_row_19_a_plan_that_is_given_up_runs_elsewhere_and_never_twice_at_
 ) -> None:
     """19, 10 min, a plan: the second attempt runs on another agent; the first copy is dead by then, its words late."""
     async with (
-        a_scene(tmp_path, database_url, times={"lease": 1.5, "lost_after": 5.0}) as scene,
-        scene.agent() as first,
+        a_scene(tmp_path, database_url, times={"lease": 2.5, "lost_after": 7.0}) as scene,
+        scene.agent(times=NOTICES) as first,
     ):
         scene.acts(plan=scene.waiting)
         task = await scene.server.task("w", "plan")
@@ -75,7 +76,7 @@ async def test_row_19_a_lost_apply_keeps_its_lock_and_goes_on_when_it_is_heard_a
     tmp_path: Path, database_url: str, when: str
 ) -> None:
     """19, 10 min, an apply: lost, then T15 (it ends `after` the partition) or T16 (it ended meanwhile, `while`)."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene, scene.agent() as agent:
+    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene, scene.agent(times=NOTICES) as agent:
         scene.acts(apply=scene.waiting)
         task = await scene.confirmed_apply()
         await scene.runs("apply")
@@ -102,7 +103,7 @@ async def test_rows_20_and_21_one_way_that_is_lost_ends_the_connection_and_nothi
     tmp_path: Path, database_url: str, way: str
 ) -> None:
     """20 (`up`) and 21 (`down`): no answers to heartbeats, so the agent connects again; nothing happens to the plan."""
-    async with a_scene(tmp_path, database_url) as scene, scene.agent() as agent:
+    async with a_scene(tmp_path, database_url) as scene, scene.agent(times=NOTICES) as agent:
         scene.acts(plan=scene.waiting)
         task = await scene.server.task("w", "plan")
         await scene.runs("plan")
@@ -117,7 +118,7 @@ async def test_rows_20_and_21_one_way_that_is_lost_ends_the_connection_and_nothi
 
 async def test_row_22_a_forgotten_connection_is_found_out_by_its_silence(tmp_path: Path, database_url: str) -> None:
     """22: a NAT drops the idle connection without a word; the agent finds out, and what was wanted meanwhile reaches it."""
-    async with a_scene(tmp_path, database_url) as scene, scene.agent() as agent:
+    async with a_scene(tmp_path, database_url) as scene, scene.agent(times=NOTICES) as agent:
         scene.acts(plan=scene.waiting)
         task = await scene.server.task("w", "plan")
         await scene.runs("plan")

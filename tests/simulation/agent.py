@@ -193,6 +193,7 @@ class Agent:
                         self.network.up(self._server.hear(self.agent_id, self._link, message))
                 case Start(order=order):
                     job = self._jobs[order.fence] = Job(order)
+                    self._perform(self._state.noted(order.fence))
                     self._claim(job)
                     if not self._ticking:
                         self._tick()

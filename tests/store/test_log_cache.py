@@ -19,7 +19,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 from iac.domain.records import Task
-from iac.errors import LogRefused, StorageFull
+from iac.errors import LogRefused, StorageFull, Unavailable
 from iac.store import logs
 from iac.store.database import Database, open_database
 from iac.store.log_cache import LogCache
@@ -244,17 +244,44 @@ async def test_a_lost_data_directory_is_told_and_an_open_log_goes_on_from_what_i
     assert await whole(elsewhere, task) == b"in the database, on the disk only!"
 
 
-async def test_more_streams_than_may_be_open_are_forgotten_and_found_again(database: Database, tmp_path: Path) -> None:
-    cache = LogCache(database, tmp_path / "logs", most_open=2)
+async def test_more_streams_than_are_remembered_are_found_again(database: Database, tmp_path: Path) -> None:
+    cache = LogCache(database, tmp_path / "logs", most_known=2)
     streams = [await a_stream(database, f"w{number}") for number in range(5)]
-    before = len(os.listdir("/proc/self/fd"))
+    open_files = len(os.listdir("/proc/self/fd"))
     for turn in range(3):
         for task in streams:
             await append(cache, task, turn, b"x")
-            assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(os.listdir("/proc/self/fd")) == open_files
     for task in streams:
         await close(database, cache, task, said(b"xxx"), strict=True)
         assert (await row_of(database, task)).state == "complete"
+
+
+async def test_a_file_that_goes_away_under_a_running_server_is_noticed_at_the_next_append(
+    database: Database, cache: LogCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = await a_stream(database)
+    await append(cache, task, 0, b"persisted, ")
+    await persisted(database, cache)
+    await append(cache, task, 11, b"not persisted")
+    file = cache.bytes.path(await row_of(database, task))
+    file.unlink()
+    with pytest.raises(LogRefused) as refused:
+        await append(cache, task, 24, b"!")
+    assert (refused.value.code, refused.value.extras["next_offset"]) == ("log_gap", 11)
+    await append(cache, task, 11, b"not persisted")
+    file.unlink()
+    assert await append(cache, task, 11, b"not") == 14, "what cannot be compared is not there"
+    file.write_bytes(b"persisted, ")
+    assert "missing on this server's disk" in caplog.text
+    await append(cache, task, 11, b"not persisted!")
+    assert file.read_bytes() == b"persisted, not persisted!"
+    file.unlink()
+    with pytest.raises(Unavailable):
+        await close(database, cache, task, said(b"persisted, not persisted!"), strict=True)
+    with pytest.raises(LogRefused) as refused:
+        await close(database, cache, task, said(b"persisted, not persisted!"), strict=True)
+    assert (refused.value.code, refused.value.extras["next_offset"]) == ("log_incomplete", 11)
 
 
 async def test_a_digest_is_right_whether_this_server_saw_all_of_the_log_or_not(

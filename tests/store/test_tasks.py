@@ -203,7 +203,7 @@ async def test_a_task_locks_only_a_workspace_that_nobody_has(database: Database)
     plain = await given.a_task(database, "w", "plan")
     assert (waiting.status, plain.status) == ("pending", "queued")
     released = await database.tx(workspaces.unlock_for_user, "w", user="ann", token=None, force=False)
-    assert await database.tx(tasks.advance, released.id) == [waiting.id]
+    assert list(await database.tx(tasks.advance, released.id)) == [waiting.id]
 
 
 async def test_who_creates_many_at_once_gets_one_that_runs(database: Database) -> None:

@@ -320,6 +320,15 @@ def test_list_agents_200_in_pages(api: Served) -> None:
     assert len(set(everywhere)) == len(everywhere)
 
 
+def test_an_agent_whose_token_was_revoked_hard_is_shown_as_that(api: Served) -> None:
+    pool = a_pool(api)
+    agent, token = an_agent(api, pool), a_token(api, pool)["id"]
+    api.sql("UPDATE agent SET pool_token_id = $1 WHERE id = $2", token, agent)
+    for mode, status in (("soft", "draining"), ("hard", "revoked")):
+        api.admin.delete(f"/agent-pools/{pool}/tokens/{token}", params={"mode": mode})
+        assert api.viewer.get(f"/agents/{agent}")["status"] == status
+
+
 def test_list_agents_200_of_one_name(api: Served) -> None:
     pool, other = a_pool(api), a_pool(api)
     name = fresh("host")

@@ -1,0 +1,151 @@
+"""What an agent does at its start about the orders that it had accepted when it ended: every one gets a stated fate.
+
+no work directory   nothing was ever begun: told so, and an order that nobody claimed comes again
+a plan              its processes are killed, its log is sent, it has failed (agent_crashed), and is tried again
+an apply            Terraform, if it still runs, may finish; log and state are brought home, and the task is lost
+                    (agent_crashed): its workspace stays locked until a human has looked
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgspec
+import trio
+
+from iac.actors.salvage import Collector
+from iac.domain.work import Bundle, LogDigest, Result, RunTask, TaskData
+from iac.errors import Conflict, Forbidden, Gone, IacError, NotFound, Unauthenticated
+from iac.executor import steps, workdir
+from iac.executor.accessor_remote import RemoteDataAccessor
+from iac.executor.journal import Entry, Journal
+from iac.executor.leftovers import kill_leftovers
+from iac.executor.run import Run
+
+log = logging.getLogger(__name__)
+
+CRASHED, NEVER_STARTED = "agent_crashed", "never_started"
+CUT_OFF = "The agent ended while it ran the task."
+NOT_BEGUN = "The agent ended before it began the task."
+ASK_WITHIN = 30.0
+"""Seconds for which the first connection waits until it is told what was never begun."""
+_REFUSED = (Conflict, Forbidden, Gone, NotFound, Unauthenticated)
+_EMPTY = LogDigest(length=0, sha256=hashlib.sha256().hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Homecoming:
+    """`adopt` makes the agent list an assignment as its own; `ended` tells that nothing of it is left to do."""
+
+    journal: Journal
+    accessor: RemoteDataAccessor
+    collector: Collector
+    entries: Sequence[Entry]
+    adopt: Callable[[RunTask, str], None]
+    ended: Callable[[RunTask], None]
+    left: list[RunTask] = field(default_factory=list)
+
+    async def begin(self) -> None:
+        """Before the first connection: what was never begun is said so, what was begun is adopted."""
+        for entry in self.entries:
+            if self.journal.place(entry.order).root.exists():
+                self.left.append(entry.order)
+                self.adopt(entry.order, entry.token)
+            else:
+                await self._disown(entry.order)
+
+    async def run(self) -> None:
+        """One child for each directory; ends when the last is brought home."""
+        async with trio.open_nursery() as nursery:
+            for order in self.left:
+                nursery.start_soon(self._guarded, order)
+
+    async def _disown(self, order: RunTask) -> None:
+        result = Result(
+            result_id=f"{order.assignment_id}:{NEVER_STARTED}", status="failed", reason=NEVER_STARTED, detail=NOT_BEGUN,
+            log=_EMPTY,
+        )  # fmt: skip
+        try:
+            await self._report(order, result, within=ASK_WITHIN)
+        except IacError as error:
+            log.warning("what was never begun could not be told", extra={"task_id": order.task_id, "error": str(error)})
+        else:
+            await trio.to_thread.run_sync(self.journal.close, order)
+
+    async def _guarded(self, order: RunTask) -> None:
+        place = self.journal.place(order)
+        try:
+            await self._collect(order, place)
+        except (IacError, OSError, msgspec.DecodeError) as error:
+            log.error("a work directory is kept", extra={"directory": str(place.root), "error": str(error)})
+        except Exception:  # the bulkhead: one strange directory must not keep the agent from working
+            log.exception("a work directory is kept", extra={"directory": str(place.root)})
+        self.ended(order)
+
+    async def _collect(self, order: RunTask, place: workdir.Workdir) -> None:
+        if order.action == "plan":
+            await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
+        remembered = await trio.to_thread.run_sync(workdir.remembered, place)
+        place = workdir.Workdir(place.root, remembered.working_directory)
+        run = Run(order, _blank(order, remembered), place, self.collector.policy)
+        policy = self.collector.policy
+        try:
+            ask = partial(self.accessor.log_position, order)
+            start = await steps.until_stored(ask, within=policy.report_within)
+        except _REFUSED:
+            # The log is of no use any more. A state may still be.
+            stored = await self.collector.state(run, CUT_OFF)
+            wanted = False
+        else:
+            stored = await self.collector.log_and_state(run, CUT_OFF, start=start, limit=remembered.log_max_bytes)
+            wanted = run.log is None and (run.spool is None or run.spool.refused is None)
+        await self._report(order, _result(run, stored), within=policy.report_within)
+        if run.state_safe and not wanted:
+            await trio.to_thread.run_sync(workdir.remove, place)
+            await trio.to_thread.run_sync(self.journal.close, order)
+        else:
+            log.error("a work directory is kept", extra={"directory": str(place.root)})
+
+    async def _report(self, order: RunTask, result: Result, *, within: float) -> None:
+        """Raises Unavailable when it could not be told in time; a refusal is an answer as well."""
+        try:
+            await steps.until_stored(partial(self.accessor.update_task, order, result), within=within)
+        except _REFUSED as error:
+            log.info("the task has gone on without us", extra={"task_id": order.task_id, "error": error.message})
+
+
+def _result(run: Run, stored: str | None) -> Result:
+    """An apply is not called over: nobody saw how it ended. One that never got its plan was never begun."""
+    applied = run.order.action == "apply" and run.workdir.plan.exists()
+    told = CUT_OFF
+    if applied and not run.state_safe:
+        told = f"{CUT_OFF} Its state could not be stored; it is kept in {run.workdir.root} on the agent's host."
+    elif applied:
+        told = f"{CUT_OFF} Afterwards {stored or 'the state was found unchanged'}. Check it, then resolve the task."
+    return Result(
+        result_id=f"{run.order.assignment_id}:{CRASHED}", status="failed", reason=CRASHED, detail=told,
+        state_safe=not applied, log=run.log,
+    )  # fmt: skip
+
+
+def _blank(order: RunTask, remembered: workdir.Remembered) -> TaskData:
+    """What is left of the data of a run: it was claimed in another life, and its secrets are not asked for again."""
+    bundle = Bundle(
+        schema=1, workspace_id=order.workspace_id, workspace_name="", action="apply", engine="terraform",
+        terraform_version="", working_directory=remembered.working_directory, configuration_digest=None, generated={},
+        variables=(), targets=(), replace=(), lock_hcl=None, created_at="",
+    )  # fmt: skip
+    return TaskData(
+        order=order, bundle=bundle, bundle_digest="", archive=None, state=None, plan=None, sensitive_values=(),
+        log_max_bytes=remembered.log_max_bytes,
+    )  # fmt: skip
+
+
+def tokens_of(entries: Sequence[Entry]) -> Callable[[RunTask], str | None]:
+    """The tokens that earlier lives were given."""
+    known = {entry.order.fence: entry.token for entry in entries}
+    return lambda order: known.get(order.fence)
