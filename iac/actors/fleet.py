@@ -106,6 +106,11 @@ class Fleet:
             self._members[agent_id] = Member(agent_id, AgentSession(self.times), trio.current_time())
         return self._members[agent_id]
 
+    def is_leaving(self, agent_id: str) -> bool:
+        """Whether the agent said that it takes nothing new: its host wants it to go."""
+        member = self._members.get(agent_id)
+        return member is not None and member.session.draining
+
     def forget(self, agent_id: str) -> None:
         self._members.pop(agent_id, None)
 

@@ -185,7 +185,7 @@ def _lists_of_agents(api: Api, platform: Platform) -> None:
     async def page(pool: str | None, q: PageQuery, name: str | None = None) -> pool_bodies.AgentPage:
         found = await platform.read(_page, pool, limit=q.limit + 1, after=q.cursor, name=name)
         return pool_bodies.AgentPage(
-            items=[views.agent(*each) for each in found[: q.limit]],
+            items=[agent_view(platform, each) for each in found[: q.limit]],
             next_cursor=found[q.limit - 1][0].id if len(found) > q.limit else None,
         )
 
@@ -208,7 +208,7 @@ def _lists_of_agents(api: Api, platform: Platform) -> None:
 
 def _agents(api: Api, platform: Platform) -> None:
     def view(found: Found) -> pool_bodies.AgentView:
-        return views.agent(*found)
+        return agent_view(platform, found)
 
     async def set_draining(call: Call[pool_bodies.ReasonRequest, NoQuery], draining: bool) -> pool_bodies.AgentView:
         path, by, reason = call.path["agent"], call.by, call.body.reason
@@ -239,8 +239,13 @@ def _agents(api: Api, platform: Platform) -> None:
         return view(await platform.write(_approve, call.path["agent"], by=call.by))
 
 
+def agent_view(platform: Platform, found: Found) -> pool_bodies.AgentView:
+    record, running = found
+    return views.agent(record, running, leaving=platform.fleet.is_leaving(record.id))
+
+
 async def agent_with_tasks(c: Connection, agent_id: str) -> Found:
-    """An agent as `views.agent` shows it. Raises NotFound."""
+    """An agent as `agent_view` shows it. Raises NotFound."""
     return (await _with_tasks(c, [await agents.get(c, agent_id)]))[0]
 
 
