@@ -19,6 +19,7 @@ from iac.domain.messages import (
     Drain,
     Error,
     Goodbye,
+    HeartbeatAck,
     Hello,
     RunTaskOrder,
     ServerShutdown,
@@ -362,6 +363,9 @@ async def test_who_said_goodbye_is_offline_at_once_and_its_name_is_free(tmp_path
         async with agent.connected() as link:
             await link.hello()
             assert await status() == "online", "it came back"
+            await link.say(agent.heartbeat(draining=True))
+            await link.get(HeartbeatAck)
+            assert await status() == "draining", "by itself"
             await link.say(Goodbye(reason="drained"))
             await link.closed()
         await ScriptedAgent(server.client, agent.pool_token, name=agent.name, instance="another-instance").register()
