@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 EVERY = 5.0
 FLUSH_WITHIN = 5.0
 """Seconds that the last copy has when the server stops. What is left then is copied after the next start."""
+RESTS = 1.0
+"""How long it rests after a batch, as a part of what the batch took: those who send a log now come first."""
 ROWS = 64
 
 
@@ -30,7 +32,7 @@ async def log_persister(
     database: Database, log_cache: LogCache, *, every: float = EVERY, flush_within: float = FLUSH_WITHIN
 ) -> None:
     """Never returns. When it is cancelled it copies what there is, for `flush_within` seconds at most."""
-    persister = LogPersister(database, log_cache)
+    persister = LogPersister(database, log_cache, rests=RESTS)
     try:
         while True:
             with trio.move_on_after(every):
@@ -38,6 +40,7 @@ async def log_persister(
             if not await _survived(persister):
                 await trio.sleep(every)
     finally:
+        persister.rests = 0.0
         with trio.move_on_after(flush_within, shield=True):
             await _survived(persister)
 
@@ -58,7 +61,8 @@ async def _survived(persister: LogPersister) -> bool:
 class LogPersister:
     """The work itself, one step at a time."""
 
-    def __init__(self, database: Database, log_cache: LogCache) -> None:
+    def __init__(self, database: Database, log_cache: LogCache, *, rests: float = 0.0) -> None:
+        self.rests = rests
         self._database = database
         self._log_cache = log_cache
 
@@ -71,7 +75,7 @@ class LogPersister:
     async def copy(self) -> bool:
         """A batch of each stream; whether there is more. A stream that grows fast does not hold up the others."""
         self._log_cache.all_taken()
-        batch, waiting, more, after = list[Piece](), 0, False, Key(0, 0)
+        batch, waiting, more, after, began = list[Piece](), 0, False, Key(0, 0), trio.current_time()
         while rows := await self._database.read(log_archive.behind, after, ROWS):
             for row in rows:
                 pieces = await self._pieces(row)
@@ -80,7 +84,8 @@ class LogPersister:
                 batch, waiting = batch + pieces, waiting + size
                 if waiting >= BATCH:
                     await self._database.tx(log_archive.store, batch)
-                    batch, waiting = [], 0
+                    await trio.sleep(self.rests * (trio.current_time() - began))
+                    batch, waiting, began = [], 0, trio.current_time()
             after = Key(rows[-1].task_id, rows[-1].fence)
         if batch:
             await self._database.tx(log_archive.store, batch)

@@ -1,9 +1,9 @@
 """Who a registering agent is (protocol 2.5), as one pure function over what the pool knows.
 
 1. The same instance, proven by its secret, is the same agent: a restart, a crash loop, a lost answer.
-2. The same name from another instance: pools with unique names refuse it while the holder was heard a short while ago, and
-   otherwise give the name to a new agent and retire the old one. Pools with suffixes never get that far: `web` becomes
-   `web-k7x2p`.
+2. The same name from another instance: pools with unique names refuse it while the holder was heard a short while ago and
+   has not said goodbye, and otherwise give the name to a new agent and retire the old one. Pools with suffixes never get
+   that far: `web` becomes `web-k7x2p`.
 
 Two processes with one identity (a cloned data directory) look the same here; the control channel tells them apart.
 """
@@ -13,12 +13,13 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
 
 import msgspec
 
 from iac.domain.agent_tokens import token_hash
 from iac.domain.records import NamePolicy
-from iac.errors import Conflict, Forbidden, Unavailable
+from iac.errors import Conflict, Forbidden, Invalid, Unavailable
 
 HEARD_WITHIN = timedelta(seconds=60)
 """An agent that was heard in this time is there: `online`, and keeps its name."""
@@ -29,13 +30,14 @@ _SUFFIX_ALPHABET = "bcdfghjkmnpqrstvwxz23456789"  # no vowels: a suffix never is
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent that the pool has already. `used` when it ever did more than register."""
+    """An agent that the pool has already. `used` when it ever did more than register, `gone` when it has said goodbye."""
 
     agent_id: str
     name: str
     secret_hash: bytes
     heard_at: datetime
     used: bool
+    gone: bool = False
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,44 @@ def enrol(
     return Enrolment(agent_id=agent_id, name=name, new_secret=not proven, retire=retire)
 
 
+def check_network(ip: str, networks: Sequence[str]) -> None:
+    """Raises Forbidden (network_forbidden) for an address from which the pool takes no agents."""
+    if not networks:
+        return
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        address = None
+    if address is None or not any(address in ip_network(network) for network in networks):
+        raise Forbidden(
+            f"This pool takes no agents from {ip or 'an unknown address'}; its networks are {', '.join(networks)}.",
+            code="network_forbidden",
+        )
+
+
+def networks_of(given: Sequence[str]) -> list[str]:
+    """The networks as they are written properly. Raises Invalid."""
+    found = []
+    for at, text in enumerate(given):
+        try:
+            found.append(str(ip_network(text, strict=False)))
+        except ValueError:
+            raise Invalid(
+                f"{text!r} is no network; write 10.0.0.0/8 or 2001:db8::/32.", path=f"$.networks[{at}]"
+            ) from None
+    return found
+
+
+def check_room(there: int, most: int | None) -> None:
+    """Raises Conflict (pool_full) when one more agent would be too many."""
+    if most is not None and there >= most:
+        raise Conflict(
+            f"The pool has its {most} agent(s); stop one, or raise the pool's max_agents.",
+            code="pool_full",
+            retry_after_s=60,
+        )
+
+
 def suffixed(name: str, entropy: bytes) -> tuple[str, ...]:
     """Some names with a random suffix each, to take the first that is free."""
     letters = [_SUFFIX_ALPHABET[byte % len(_SUFFIX_ALPHABET)] for byte in entropy[:ENTROPY]]
@@ -103,11 +143,11 @@ def _with_suffix(name: str, same: Known | None, free: Sequence[str]) -> str:
 
 def _refuse_taken(name: str, holder: Known, *, require_approval: bool, now: datetime) -> None:
     silent_for = now - holder.heard_at
-    if silent_for < HEARD_WITHIN:
+    if silent_for < HEARD_WITHIN and not holder.gone:
         wait = max(1, int((HEARD_WITHIN - silent_for).total_seconds()) + 1)
         raise Conflict(
             f"An agent named {name!r} ({holder.agent_id}) is there already, heard {_seconds(silent_for)} s ago. Choose "
-            "another IAC_AGENT_NAME, or stop that agent and try again in a minute.",
+            "another IAC_AGENT_NAME, or stop that agent (one that was killed is gone after a minute).",
             code="name_in_use",
             retry_after_s=wait,
         )

@@ -11,7 +11,15 @@ from iac.domain.agent_tokens import kind_of, looks_like, token_hash
 from iac.domain.ids import is_name
 from iac.domain.messages import Heartbeat
 from iac.domain.records import AgentRecord, Pool, PoolToken
-from iac.domain.registration import ENTROPY, HEARD_WITHIN, Enrolment, Known, enrol, suffixed
+from iac.domain.registration import (
+    ENTROPY,
+    Enrolment,
+    Known,
+    check_network,
+    check_room,
+    enrol,
+    suffixed,
+)
 from iac.errors import Conflict, Forbidden, Invalid, NotFound
 from iac.store import assignments, audit, pools
 from iac.store.database import Connection, Row
@@ -23,8 +31,7 @@ OVERLAP_SECONDS = 120.0
 _COLUMNS = f"""
     a.id, a.pool_id, p.name AS pool_name, p.apply_exclusivity, a.pool_token_id, k.revoke_mode AS token_revoked, a.name,
     a.approved, a.boot_id, a.conn_epoch, a.version, a.os, a.arch, a.capabilities, a.plan_limit, a.draining,
-    a.retired_at IS NULL AND COALESCE(a.last_seen_at > now() - interval '{int(HEARD_WITHIN.total_seconds())} seconds', false)
-        AS online,
+    COALESCE({pools.THERE}, false) AS online,
     a.cpu_usage, a.mem_usage, a.disk_free, a.ip, a.registered_at, a.last_seen_at, a.retired_at
 """
 _FROM = "FROM agent a JOIN agent_pool p ON p.id = a.pool_id LEFT JOIN pool_token k ON k.id = a.pool_token_id"
@@ -59,7 +66,10 @@ async def register(
             f"The pool token is for another pool than {body.pool_id!r}. Use a token of that pool, or unset IAC_POOL_ID.",
             code="pool_mismatch",
         )
+    check_network(ip or "", pool.networks)
     decided = await _decide(c, body, pool)
+    if decided.agent_id is None and pool.max_agents is not None:
+        check_room(await pools.crowd(c, pool.id, but=decided.retire), pool.max_agents)
     if decided.retire is not None:
         await _end(c, decided.retire)
         await audit.note(c, pool_token.id, "agent.takeover", decided.retire, pool=pool.id, name=body.name, ip=ip)
@@ -105,7 +115,8 @@ async def _decide(c: Connection, body: Register, pool: Pool) -> Enrolment:
 async def _known(c: Connection, pool_id: str, column: str, value: str) -> Known | None:
     row = await c.first(
         f"""SELECT id AS agent_id, name, secret_hash, GREATEST(registered_at, last_seen_at) AS heard_at,
-                   last_seen_at IS NOT NULL AS used
+                   last_seen_at IS NOT NULL AS used,
+                   COALESCE(left_at >= GREATEST(registered_at, last_seen_at), false) AS gone
             FROM agent WHERE pool_id = :pool_id AND {column} = :value AND retired_at IS NULL""",
         pool_id=pool_id,
         value=value,
@@ -308,6 +319,11 @@ async def connected(c: Connection, agent_id: str, boot_id: str, *, overlap_s: fl
         raise _unknown(agent_id)
     await _shorten(c, agent_id, "boot_id <> :boot_id", boot_id, overlap_s)
     return int(epoch)
+
+
+async def left(c: Connection, agent_id: str) -> None:
+    """It said goodbye. Whatever is heard of it after this makes it be there again."""
+    await c.run("UPDATE agent SET left_at = now() WHERE id = :id AND retired_at IS NULL", id=agent_id)
 
 
 async def set_draining(c: Connection, agent_id: str, draining: bool, *, by: str, reason: str = "") -> AgentRecord:

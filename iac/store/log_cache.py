@@ -96,44 +96,24 @@ class LogCache:
         async with self._held(Key(task_id, fence)) as stream:
             for _ in range(ATTEMPTS):
                 row = stream.row or await self._look(stream)
-                skip = await self._decide(stream, row, offset, data, limit)
-                if skip is None or skip == len(data):
-                    return stream.length
-                if await self._write(stream, memoryview(data)[skip:], durable=durable):
-                    return stream.length
-        raise Unavailable("The log's row is being changed by others; try again.")
+                try:
+                    skip = await self._decide(stream, row, offset, data, limit)
+                    if skip is None or await self._write(stream, memoryview(data)[skip:], durable=durable):
+                        return stream.length
+                except FileChanged:
+                    stream.row = None
+        raise Unavailable("The log is being changed by others; try again.")
 
     async def _decide(self, stream: _Stream, row: LogStream, offset: int, data: bytes, limit: int) -> int | None:
-        """How many bytes of the chunk are there already; None when all are. Raises what refuses it."""
+        """From which byte of the chunk on it is to be written; None when all of it is there. Raises what refuses it."""
         verdict = accept(stream.length, offset, len(data), closed=row.state != "open", limit=limit)
-        settled: Settled | Gap | OverLimit
-        if isinstance(verdict, Compare):
-            stored = await self.bytes.read(row, verdict.offset, verdict.size)
-            settled = compared(verdict, first_difference(stored, data[: verdict.size]))
-        else:
-            settled = verdict
-        match settled:
-            case Append(skip=skip):
-                return skip
-            case Gap(expected=expected):
-                raise LogRefused(
-                    f"Bytes {expected} to {offset} are missing.",
-                    code="log_gap",
-                    next_offset=expected,
-                    expected_offset=expected,
-                )
-            case Conflict(at=at):
-                raise LogRefused(
-                    "Other bytes are stored there; they stay.",
-                    code="log_conflict",
-                    conflict_at=at,
-                    next_offset=stream.length,
-                )
-            case Closed():
-                raise LogRefused("The log is closed.", code="log_closed", next_offset=stream.length)
-            case OverLimit(limit=most):
-                raise TooLarge(f"The log has reached its limit of {most} bytes.", code="log_limit", limit=most)
-        return None
+        if not isinstance(verdict, Compare):
+            return _begin(verdict, offset, stream.length)
+        stored = await self.bytes.read(row, verdict.offset, verdict.size)
+        if len(stored) < verdict.size:
+            raise FileChanged
+        differs_at = first_difference(stored, data[: verdict.size])
+        return _begin(compared(verdict, differs_at), offset, stream.length)
 
     async def _write(self, stream: _Stream, data: memoryview, *, durable: bool) -> bool:
         """False when the row is not as it was any more; then it has to be looked at again."""
@@ -146,8 +126,6 @@ class LogCache:
         digest = None if stream.digest is None or stream.digest[0] != before else stream.digest[1].copy()
         try:
             await self.bytes.in_thread(partial(file.append, before, data, digest, durable=durable))
-        except (FileChanged, FileNotFoundError):
-            return False
         except OSError as error:
             raise _refused(error) from error
         if not await self._database.single(logs.grow, *stream.key, before, after):
@@ -195,6 +173,8 @@ class LogCache:
         try:
             if row.state == "open":
                 row = await self._made_whole(stream, row)
+        except FileChanged:
+            raise Unavailable("The log's file is being changed by others; try again.") from None
         except OSError as error:
             raise _refused(error) from error
         stream.row, stream.length = row, row.length
@@ -318,6 +298,28 @@ class LogCache:
         async with self._held(file.key) as stream:
             stream.row = None
             await self.bytes.in_thread(partial(file.path.unlink, missing_ok=True))
+
+
+def _begin(verdict: Settled | Gap | OverLimit, offset: int, length: int) -> int | None:
+    match verdict:
+        case Append(skip=skip):
+            return skip
+        case Gap(expected=expected):
+            raise LogRefused(
+                f"Bytes {expected} to {offset} are missing.",
+                code="log_gap",
+                next_offset=expected,
+                expected_offset=expected,
+            )
+        case Conflict(at=at):
+            raise LogRefused(
+                "Other bytes are stored there; they stay.", code="log_conflict", conflict_at=at, next_offset=length
+            )
+        case Closed():
+            raise LogRefused("The log is closed.", code="log_closed", next_offset=length)
+        case OverLimit(limit=most):
+            raise TooLarge(f"The log has reached its limit of {most} bytes.", code="log_limit", limit=most)
+    return None
 
 
 def _refused(error: OSError) -> StorageFull | Unavailable:

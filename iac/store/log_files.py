@@ -55,21 +55,27 @@ class LogFile:
 
         Raises OSError, and then nothing was written; FileChanged when `offset` is not where the file ends.
         """
-        with _opened(self.path, os.O_RDWR) as fd:
-            if os.fstat(fd).st_size != offset:
-                raise FileChanged(self.path)
-            try:
-                at = offset
-                while at < offset + len(data):
-                    at += os.pwrite(fd, data[at - offset :], at)
-                if durable:
-                    self._force(fd)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(fd, offset)
-                raise
+        try:
+            with _opened(self.path, os.O_RDWR) as fd:
+                if os.fstat(fd).st_size != offset:
+                    raise FileChanged(self.path)
+                self._write(fd, offset, data, durable=durable)
+        except FileNotFoundError:
+            raise FileChanged(self.path) from None
         if digest is not None:
             digest.update(data)
+
+    def _write(self, fd: int, offset: int, data: memoryview, *, durable: bool) -> None:
+        try:
+            at = offset
+            while at < offset + len(data):
+                at += os.pwrite(fd, data[at - offset :], at)
+            if durable:
+                self._force(fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, offset)
+            raise
 
     def cut(self, length: int) -> int:
         """Makes the file if there is none, drops what is behind `length`, and returns how much there is now."""

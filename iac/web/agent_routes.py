@@ -14,11 +14,10 @@ from iac.domain.rates import Rates
 from iac.domain.records import AgentRecord, PoolToken
 from iac.errors import Forbidden, UpgradeRequired
 from iac.store import agents
-from iac.web import views
 from iac.web.agent_auth import REGISTERS, own, peer, within
 from iac.web.auth import good_for_nothing
 from iac.web.platform import Platform
-from iac.web.pools import AGENTS, agent_with_tasks
+from iac.web.pools import AGENTS, agent_view, agent_with_tasks
 from iac.web.routing import JSON, Api, Call, NoQuery
 
 TAG = "Agent API"
@@ -53,7 +52,7 @@ def _identity(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", f"{AGENTS}/register", "Register an agent in the pool of its token", tag=TAG, right=None, auth="pool",
-        body=Register, answer=Registered, status=201, also=(200, 403, 426), conflicts=("name_in_use",),
+        body=Register, answer=Registered, status=201, also=(200, 403, 426), conflicts=("name_in_use", "pool_full"),
     )  # fmt: skip
     async def register_agent(call: Call[Register, NoQuery]) -> Response:
         token: PoolToken = call.caller
@@ -131,7 +130,7 @@ def _record(api: Api, platform: Platform) -> None:
     async def show_agent(call: Call[None, NoQuery]) -> pool_bodies.AgentView:
         if isinstance(call.caller, AgentRecord):
             own(call.caller, call.path["agent"])
-        return views.agent(*await platform.read(agent_with_tasks, call.path["agent"]))
+        return agent_view(platform, await platform.read(agent_with_tasks, call.path["agent"]))
 
     @api.operation(
         "DELETE", f"{AGENTS}/<agent>", "Retire an agent for good; it says so itself, or an admin does", tag=TAG,

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from iac.domain import bodies, pool_bodies
 from iac.domain.ids import is_name
 from iac.domain.records import AgentRecord, Phase, RevokeMode
+from iac.domain.registration import networks_of
 from iac.errors import Invalid, NotFound
 from iac.store import agents, assignments, pools
 from iac.store.database import Connection
@@ -72,7 +73,8 @@ def _pools(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def create_pool(call: Call[pool_bodies.PoolCreate, NoQuery]) -> pool_bodies.PoolView:
         _check_name(call.body.name)
-        return views.pool(await platform.write(pools.create, msgspec.structs.asdict(call.body), by=call.by))
+        given = {**msgspec.structs.asdict(call.body), "networks": networks_of(call.body.networks)}
+        return views.pool(await platform.write(pools.create, given, by=call.by))
 
     @api.operation("GET", f"{POOLS}/<pool>", "Show a pool", tag=TAG, right="read", answer=pool_bodies.PoolView)
     async def show_pool(call: Call[None, NoQuery]) -> pool_bodies.PoolView:
@@ -86,6 +88,8 @@ def _pools(api: Api, platform: Platform) -> None:
         given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
         if "name" in given:
             _check_name(given["name"])
+        if "networks" in given:
+            given["networks"] = networks_of(given["networks"])
         return views.pool(await platform.write(pools.change, call.path["pool"], given, by=call.by))
 
     @api.operation(
@@ -181,7 +185,7 @@ def _lists_of_agents(api: Api, platform: Platform) -> None:
     async def page(pool: str | None, q: PageQuery, name: str | None = None) -> pool_bodies.AgentPage:
         found = await platform.read(_page, pool, limit=q.limit + 1, after=q.cursor, name=name)
         return pool_bodies.AgentPage(
-            items=[views.agent(*each) for each in found[: q.limit]],
+            items=[agent_view(platform, each) for each in found[: q.limit]],
             next_cursor=found[q.limit - 1][0].id if len(found) > q.limit else None,
         )
 
@@ -204,7 +208,7 @@ def _lists_of_agents(api: Api, platform: Platform) -> None:
 
 def _agents(api: Api, platform: Platform) -> None:
     def view(found: Found) -> pool_bodies.AgentView:
-        return views.agent(*found)
+        return agent_view(platform, found)
 
     async def set_draining(call: Call[pool_bodies.ReasonRequest, NoQuery], draining: bool) -> pool_bodies.AgentView:
         path, by, reason = call.path["agent"], call.by, call.body.reason
@@ -235,8 +239,13 @@ def _agents(api: Api, platform: Platform) -> None:
         return view(await platform.write(_approve, call.path["agent"], by=call.by))
 
 
+def agent_view(platform: Platform, found: Found) -> pool_bodies.AgentView:
+    record, running = found
+    return views.agent(record, running, leaving=platform.fleet.is_leaving(record.id))
+
+
 async def agent_with_tasks(c: Connection, agent_id: str) -> Found:
-    """An agent as `views.agent` shows it. Raises NotFound."""
+    """An agent as `agent_view` shows it. Raises NotFound."""
     return (await _with_tasks(c, [await agents.get(c, agent_id)]))[0]
 
 

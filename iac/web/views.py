@@ -101,17 +101,17 @@ def demand(record: PoolDemand) -> pool_bodies.DemandView:
     return pool_bodies.DemandView(**_same(record, pool_bodies.DemandView))
 
 
-def agent(record: AgentRecord, running: Mapping[int, Phase]) -> pool_bodies.AgentView:
-    """`running`: what it has to do, by task."""
+def agent(record: AgentRecord, running: Mapping[int, Phase], *, leaving: bool = False) -> pool_bodies.AgentView:
+    """`running`: what it has to do, by task. `leaving`: it said itself that it takes nothing new."""
     return pool_bodies.AgentView(
-        status=_status(record),
+        status=_status(record, leaving),
         current_tasks=tuple(running),
         current_applies=tuple(task for task, phase in running.items() if phase == "apply"),
         **_same(record, pool_bodies.AgentView, without={"status", "current_tasks", "current_applies"}),
     )
 
 
-def _status(record: AgentRecord) -> pool_bodies.AgentStatus:
+def _status(record: AgentRecord, leaving: bool) -> pool_bodies.AgentStatus:
     """One word for a list: what stands most in the way of giving it a task."""
     if record.retired_at is not None:
         return "retired"
@@ -121,7 +121,7 @@ def _status(record: AgentRecord) -> pool_bodies.AgentStatus:
         return "pending_approval"
     if not record.online:
         return "offline"
-    return "online" if record.takes_tasks else "draining"
+    return "online" if record.takes_tasks and not leaving else "draining"
 
 
 def _cancel(record: Task) -> bodies.CancelView | None:

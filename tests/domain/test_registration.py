@@ -19,9 +19,11 @@ OTHER = make_token("instance", b"t" * 32)
 FREE = ("web-bbbbb", "web-ccccc")
 
 
-def known(agent_id: str = "agent-a", name: str = "web", *, silent_s: float = 5, used: bool = True) -> Known:
+def known(
+    agent_id: str = "agent-a", name: str = "web", *, silent_s: float = 5, used: bool = True, gone: bool = False
+) -> Known:
     heard_at = NOW - timedelta(seconds=silent_s)
-    return Known(agent_id=agent_id, name=name, secret_hash=token_hash(SECRET), heard_at=heard_at, used=used)
+    return Known(agent_id=agent_id, name=name, secret_hash=token_hash(SECRET), heard_at=heard_at, used=used, gone=gone)
 
 
 def register(name: str = "web", secret: str | None = None, **facts: Any) -> Enrolment:
@@ -71,6 +73,13 @@ def test_a_name_whose_holder_was_heard_a_moment_ago_is_in_use() -> None:
 def test_the_name_of_an_agent_that_was_silent_for_a_minute_goes_to_a_new_one_and_the_old_one_retires() -> None:
     holder = known(silent_s=HEARD_WITHIN.total_seconds())
     assert register(holder=holder) == Enrolment(agent_id=None, name="web", new_secret=True, retire="agent-a")
+
+
+def test_the_name_of_an_agent_that_said_goodbye_is_free_at_once_unless_an_admin_has_to_approve() -> None:
+    holder = known(silent_s=1, gone=True)
+    assert register(holder=holder).retire == "agent-a"
+    with pytest.raises(Conflict, match="approves its agents"):
+        register(holder=holder, require_approval=True)
 
 
 def test_a_clock_that_went_back_does_not_give_a_name_away() -> None:

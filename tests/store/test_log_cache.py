@@ -269,9 +269,13 @@ async def test_a_file_that_goes_away_under_a_running_server_is_noticed_at_the_ne
     with pytest.raises(LogRefused) as refused:
         await append(cache, task, 24, b"!")
     assert (refused.value.code, refused.value.extras["next_offset"]) == ("log_gap", 11)
+    await append(cache, task, 11, b"not persisted")
+    file.unlink()
+    assert await append(cache, task, 11, b"not") == 14, "what cannot be compared is not there"
+    file.write_bytes(b"persisted, ")
     assert "missing on this server's disk" in caplog.text
-    assert file.read_bytes() == b"persisted, "
     await append(cache, task, 11, b"not persisted!")
+    assert file.read_bytes() == b"persisted, not persisted!"
     file.unlink()
     with pytest.raises(Unavailable):
         await close(database, cache, task, said(b"persisted, not persisted!"), strict=True)

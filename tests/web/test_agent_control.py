@@ -19,6 +19,7 @@ from iac.domain.messages import (
     Drain,
     Error,
     Goodbye,
+    HeartbeatAck,
     Hello,
     RunTaskOrder,
     ServerShutdown,
@@ -343,6 +344,32 @@ async def test_goodbye_gives_back_what_was_not_claimed(tmp_path: Path, database_
             assert await link.closed() == (1000, "goodbye")
         assert (await server.until(task, "queued"))["agent_id"] is None
         await agent.task(order, "GET", "/data", expect=409)
+
+
+async def test_who_said_goodbye_is_offline_at_once_and_its_name_is_free(tmp_path: Path, database_url: str) -> None:
+    async with served(tmp_path, database_url) as server:
+        agent = await an_agent(server)
+
+        async def status() -> str:
+            return str((await server.call("GET", f"/api/v1/agents/{agent.id}"))["status"])
+
+        async with agent.connected() as link:
+            await link.hello()
+            assert await status() == "online"
+            await link.say(Goodbye(reason="drained"))
+            await link.closed()
+        assert await status() == "offline"
+        assert (await server.call("GET", "/api/v1/agent-pools/pool"))["agents_online"] == 0
+        async with agent.connected() as link:
+            await link.hello()
+            assert await status() == "online", "it came back"
+            await link.say(agent.heartbeat(draining=True))
+            await link.get(HeartbeatAck)
+            assert await status() == "draining", "by itself"
+            await link.say(Goodbye(reason="drained"))
+            await link.closed()
+        await ScriptedAgent(server.client, agent.pool_token, name=agent.name, instance="another-instance").register()
+        assert await status() == "retired"
 
 
 # What is said

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iac.domain.messages import RunTaskOrder
+from iac.settings import LogSettings
 from tests.fakes.scripted_agent import packed, sha256
 from tests.web.agent_scene import a_scene, a_state, error
 
@@ -91,6 +92,16 @@ async def test_a_large_log_is_not_held_up_by_the_number_of_its_chunks(tmp_path: 
         url = f"/api/v1/agents/tasks/{order.task_id}/logs/chunk"
         codes = [(await scene.agent.http.post(url, json=lies, headers=headers)).status_code for _ in range(70)]
         assert set(codes) == {400, 429}
+
+
+async def test_the_cap_of_a_log_is_the_servers_setting(tmp_path: Path, database_url: str) -> None:
+    async with a_scene(tmp_path, database_url, logs=LogSettings(max_bytes=1 << 20)) as scene:
+        order = await scene.ordered()
+        assert (await scene.agent.claim(order)).assignment.log_max_bytes == 1 << 20
+        for offset in (0, 4 << 20):
+            await scene.agent.log(order, bytes(4 << 20), offset=offset)
+        over = error(await scene.agent.log(order, bytes(2 << 20), offset=8 << 20, expect=413))
+        assert (over["code"], over["limit"]) == ("log_limit", 9 << 20)  # the fuse is a chunk above the cap
 
 
 # The result
