@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
+from iac.domain.agent_tokens import make_token
 from iac.domain.messages import FlushLogs, RunTaskOrder
 from iac.web.app import api_of
 from iac.web.platform import Platform
@@ -93,6 +94,8 @@ async def test_newcomers_are_let_in_one_after_the_other_and_known_agents_at_once
         body = {"name": "agent", "instance_id": "instance-21", "boot_id": agent.boot}
         refused = await agent.call("POST", "/agents/register", agent.pool_token, json=body, expect=429)
         assert (error(refused)["code"], int(refused.headers["Retry-After"]) >= 1) == ("rate_limited", True)
+        guessed = {**body, "instance_secret": make_token("instance", b"x" * 32)}
+        await agent.call("POST", "/agents/register", agent.pool_token, json=guessed, expect=429)
         for number, known in enumerate(made):
             await agent.register(instance_id=f"instance-{number}", instance_secret=known.instance_secret)
 
