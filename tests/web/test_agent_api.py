@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from iac.domain.agent_tokens import make_token
-from iac.domain.messages import FlushLogs, RunTaskOrder
+from iac.domain.messages import LiveSubscribe, RunTaskOrder
 from iac.web.app import api_of
 from iac.web.platform import Platform
 from tests.fakes.scripted_agent import ScriptedAgent, held
@@ -276,4 +276,4 @@ async def test_a_watched_log_is_asked_for_more_often(tmp_path: Path, database_ur
                     paces.append(float(answer.headers["X-IAC-Log-Interval-S"]))
                     await scene.agent.status(order, "failed", log=b"x")
             assert paces == [1]
-        await scene.link.get(FlushLogs, fence=order.fence)
+        await scene.link.get(LiveSubscribe, fence=order.fence)
