@@ -24,6 +24,7 @@ from pathlib import Path
 import trio
 
 from iac import __version__, telemetry
+from iac.actors.audit_keeper import audit_keeper
 from iac.actors.bell import Bell
 from iac.actors.dispatcher import Dispatcher, Wakes
 from iac.actors.fleet import Fleet
@@ -186,8 +187,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     await database.tx(keys.check, keyring)
     shown = await bootstrap_token(database, settings)
     local = LocalRunner(plan_limit=settings.local_plan_concurrency, enabled=settings.local_executor)
-    task_changed, log_grew = Bell(), Bell()
-    wakes = Wakes()
+    task_changed, log_grew, wakes = Bell(), Bell(), Wakes()
     fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake)
     dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes)
     log_cache = LogCache(database, (settings.data_dir / "logs").absolute())
@@ -219,6 +219,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         actors.start_soon(salvage.run, left)
         actors.start_soon(dispatcher.run)
         actors.start_soon(lease_keeper, fleet)
+        actors.start_soon(audit_keeper, database, platform.incidents)
         actors.start_soon(live.run)
         actors.start_soon(streamer.run)
         actors.start_soon(fleet.roll_call.run)

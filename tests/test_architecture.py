@@ -36,6 +36,7 @@ SERVERS_ACTORS = tuple(
         "roll_call",
         "agent_connection",
         "lease_keeper",
+        "audit_keeper",
         "log_persister",
         "log_cleaner",
     )

@@ -108,8 +108,7 @@ class AgentConnection:
                 nursery.start_soon(self._read, wire)
                 nursery.start_soon(self._write, wire)
                 nursery.start_soon(self._handle, handle)
-                nursery.start_soon(self._watch)
-                await self._ended.wait()
+                await self._until_ended()
                 nursery.cancel_scope.cancel()
             with trio.move_on_after(LAST_WORDS):
                 # What the writer was at comes first, perhaps a second time: every message may be doubled.
@@ -173,11 +172,13 @@ class AgentConnection:
                 log.exception("a message could not be handled", extra={"agent": self.agent_id})
                 self.end(FAULT, "a fault of the server")
 
-    async def _watch(self) -> None:
-        """Who does not introduce itself, or falls silent, is not there."""
-        await trio.sleep(self._times.hello_within)
+    async def _until_ended(self) -> None:
+        """Until somebody ends it. Who does not introduce itself, or falls silent, is not there."""
+        with trio.move_on_after(self._times.hello_within):
+            await self._ended.wait()
         if not self._greeted:
             self.end(TOO_SLOW, "no hello")
-        while (silent_at := self.heard_at + self._times.offline) > trio.current_time():  # noqa: ASYNC110
-            await trio.sleep_until(silent_at)
+        while not self.ending and (silent_at := self.heard_at + self._times.offline) > trio.current_time():
+            with trio.move_on_at(silent_at):
+                await self._ended.wait()
         self.end(TOO_SLOW, "silent for too long")

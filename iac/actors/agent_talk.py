@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import msgspec
 import trio
@@ -31,7 +32,7 @@ from iac.domain.messages import (
 from iac.domain.records import AgentRecord, RevokeMode
 from iac.domain.standings import Standing
 from iac.errors import Conflict, Invalid, NotFound, Unavailable
-from iac.store import agents, assignments, standings, tasks
+from iac.store import agents, assignments, audit, standings, tasks
 from iac.store.database import Connection
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,10 @@ async def hear(fleet: Fleet, connection: AgentConnection, message: FromAgent) ->
 
 async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, message: FromAgent) -> None:
     session, now = member.session, trio.current_time()
+
+    async def noted(verb: str, task_id: int, **facts: object) -> None:
+        await fleet.database.tx(_note, member.agent_id, verb, task_id, facts)
+
     match message:
         case Heartbeat():
             connection.send(await heartbeat(fleet, member, message))
@@ -77,11 +82,13 @@ async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, messa
             if fence in session.unclaimed:
                 log.info("an agent refused a task", extra={"agent": member.agent_id, "reason": message.reason})
                 await fleet.perform(member, session.rejected(message, now))
+                await noted("task.reject", message.task_id, fence=fence, reason=message.reason)
         case TaskStage(task_id=task_id, fence=fence, stage=stage):
             await fleet.database.tx(_note_stage, member.agent_id, task_id, fence, stage)
             fleet.changed(task_id)
         case CancelAck(fence=fence, cancel_id=cancel_id):
-            session.cancel_acked(fence, cancel_id)
+            if session.cancel_acked(fence, cancel_id, message.stage):
+                await noted("task.stopping", message.task_id, fence=fence, cancel_id=cancel_id, stage=message.stage)
         case TaskFinished(task_id=task_id, fence=fence, result_id=result_id):
             found = await fleet.database.read(standings.of_agent, member.agent_id, [fence])
             await fleet.perform(member, session.finished(task_id, fence, result_id, found.get(fence)))
@@ -201,6 +208,10 @@ async def _greet(c: Connection, hello: Hello) -> Greeted:
         return Greeted(record, 0, {})
     epoch = await agents.connected(c, hello.agent_id, hello.boot_id)
     return Greeted(record, epoch, await standings.of_agent(c, hello.agent_id, {held.fence for held in hello.tasks}))
+
+
+async def _note(c: Connection, agent_id: str, verb: str, task_id: int, facts: Mapping[str, object]) -> None:
+    await audit.note(c, agent_id, verb, f"task-{task_id}", **facts)
 
 
 async def _note_stage(c: Connection, agent_id: str, task_id: int, fence: int, stage: str) -> None:

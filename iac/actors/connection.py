@@ -42,6 +42,7 @@ class LiveLane:
     def __init__(self) -> None:
         self.budget = LiveBudget()
         self._frames: deque[LiveLog] = deque()
+        self._sent, self._some_sent = 0, trio.Event()
         self._waiting: trio.CancelScope | None = None
 
     def put(self, frame: LiveLog) -> bool:
@@ -56,9 +57,22 @@ class LiveLane:
     def take(self) -> LiveLog | None:
         return self._frames.popleft() if self._frames else None
 
+    def sent(self, size: int) -> None:
+        """So many live bytes were handed to the connection."""
+        self._sent += size
+        self._some_sent.set()
+
+    async def on_the_way(self) -> int:
+        """How many were since the last call; waits for some."""
+        await self._some_sent.wait()
+        size, self._sent, self._some_sent = self._sent, 0, trio.Event()
+        return size
+
     def clear(self) -> None:
         """What waited for a connection that is over is stale."""
         self._frames.clear()
+        self._sent, self._some_sent = 0, trio.Event()
+        self.budget.restart()
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
@@ -181,6 +195,24 @@ async def write(websocket: WebSocketConnection, outgoing: trio.MemoryReceiveChan
                 raise _lost(closed) from None
             now = trio.current_time()
             live.budget.sent(now - began, now)
+            if isinstance(message, LiveLog):
+                live.sent(len(message.data))
+
+
+async def gauge(websocket: WebSocketConnection, live: LiveLane) -> None:
+    """Pings behind live bytes: when the pong is there they have arrived, and only then others may follow.
+
+    A buffer on the way takes much at once and lets it through slowly; a heartbeat must not stand behind it all.
+    """
+    while True:
+        size = await live.on_the_way()
+        began = trio.current_time()
+        try:
+            await websocket.ping()
+        except ConnectionClosed as closed:
+            raise _lost(closed) from None
+        now = trio.current_time()
+        live.budget.arrived(size, now - began, now)
 
 
 async def _next(outgoing: trio.MemoryReceiveChannel[FromAgent], live: LiveLane) -> FromAgent:

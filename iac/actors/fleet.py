@@ -36,7 +36,7 @@ from iac.domain.records import Task
 from iac.domain.scheduling import Runner
 from iac.domain.standings import UNDER_WAY, Standing
 from iac.errors import Conflict, NotFound, Unavailable
-from iac.store import assignments, standings, tasks
+from iac.store import assignments, standings
 from iac.store.database import Database
 from iac.store.identity import new_id
 from iac.store.standings import Seat
@@ -244,7 +244,7 @@ class Fleet:
     async def move(self, task_id: int, event: Event) -> None:
         """A move that may come too late: then the task has gone on by itself."""
         try:
-            moved = await self.database.tx(tasks.move, task_id, event)
+            moved = await self.database.tx(standings.move, task_id, event)
         except (Conflict, NotFound) as error:
             log.info("the task has gone on meanwhile", extra={"task_id": task_id, "error": error.message})
             return

@@ -14,7 +14,7 @@ from trio_websocket import WebSocketConnection
 
 from iac import __version__
 from iac.actors.agent_desk import Desk
-from iac.actors.connection import QUEUED, Line, read, write
+from iac.actors.connection import QUEUED, Line, gauge, read, write
 from iac.actors.heartbeat import Pulse, Wake, heartbeat
 from iac.actors.patience import AgentTimes, Complaints, Retries, wait_asked_for
 from iac.actors.session import EXIT_CONFLICT, EXIT_REFUSED, EXIT_VERSION, Session
@@ -159,6 +159,7 @@ class _Talk:
             self._outbox.send_nowait(link.desk.hello(link.session.agent_id))
             nursery.start_soon(read, websocket, self._to_desk, self._outbox)
             nursery.start_soon(self._obey, nursery.cancel_scope, sent_at)
+            nursery.start_soon(gauge, websocket, link.line.live)
             await write(websocket, self._outgoing, link.line.live)
             nursery.cancel_scope.cancel()
         if not link.line.hanging_up:

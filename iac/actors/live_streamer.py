@@ -25,12 +25,16 @@ class Budget(Protocol):
 
     def take(self, fence: int, size: int, now: float) -> int: ...
 
+    def give_back(self, size: int) -> None: ...
+
 
 class Unbounded:
     """For who need not cross a link."""
 
     def take(self, fence: int, size: int, now: float) -> int:
         return min(size, FRAME)
+
+    def give_back(self, size: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -87,5 +91,6 @@ class LiveStreamer:
         while (size := recent.end - watched.next_offset) > 0 and (fits := self._budget.take(fence, size, now)):
             data = recent.get(watched.next_offset, fits)
             if not self._post(LiveLog(task_id=watched.task_id, fence=fence, offset=watched.next_offset, data=data)):
+                self._budget.give_back(len(data))
                 return
             watched.next_offset += len(data)

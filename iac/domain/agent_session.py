@@ -122,6 +122,7 @@ class _Cancel(msgspec.Struct):
     made_at: float
     sent_at: float
     acked: bool = False
+    stage: str = ""
 
 
 class AgentSession:
@@ -257,10 +258,13 @@ class AgentSession:
         self._avoid[message.task_id] = now + self._times.avoid
         return [Move(message.task_id, Unassign(fence=message.fence))]
 
-    def cancel_acked(self, fence: int, cancel_id: str) -> None:
+    def cancel_acked(self, fence: int, cancel_id: str, stage: str = "") -> bool:
+        """Whether that is news: a stage of the stop that it was not heard at before."""
         entry = self._cancels.get(fence)
-        if entry is not None and entry.order.cancel_id == cancel_id:
-            entry.acked = True
+        if entry is None or entry.order.cancel_id != cancel_id:
+            return False
+        entry.acked, before, entry.stage = True, entry.stage, stage
+        return stage != before
 
     def finished(self, task_id: int, fence: int, result_id: str, standing: Standing | None) -> list[Effect]:
         """Nothing of the assignment is left on its host: the slot is free. Told again until it is acknowledged."""

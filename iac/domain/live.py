@@ -28,9 +28,12 @@ class Ring:
             return 0
         if offset > self.end or offset < self.start:
             self.restart(offset)
-        before = self.end
-        self._data += data[self.end - offset :]
-        added = self.end - before
+        new = data[self.end - offset :]
+        added = len(new)
+        if added > self._limit:
+            self.restart(self.end + added - self._limit)
+            new = new[-self._limit :]
+        self._data += new
         if len(self._data) > self._limit:
             gone = len(self._data) - self._limit
             del self._data[:gone]
@@ -72,6 +75,8 @@ FRAMES = Rate(30.0, 30.0)
 """Messages; a server ends a connection that says more than 50 a second."""
 SLOW, REST, LEAST = 0.5, 5.0, 1 / 32
 RECOVERY = 60.0
+NARROW, WIDE = 8 * 1024, 64 * 1024
+"""Bytes that may be on their way: few at first, and again when they were slow."""
 
 
 class LiveBudget:
@@ -82,6 +87,7 @@ class LiveBudget:
         self._bytes, self._frames = Bucket(AGENT, 0.0), Bucket(FRAMES, 0.0)
         self._share = 1.0
         self._slow_at = self._quiet_until = 0.0
+        self._window, self._on_the_way = NARROW, 0
 
     def take(self, fence: int, size: int, now: float) -> int:
         """How many of `size` bytes may be told now, in one message; they are taken."""
@@ -90,7 +96,7 @@ class LiveBudget:
         if now - self._slow_at >= RECOVERY and self._share < 1.0:
             self._share, self._slow_at = min(1.0, self._share * 2), now
         room = min(self._bytes.left(now), self._tasks.left(fence, now)) * self._share
-        fits = min(size, FRAME, int(room))
+        fits = min(size, FRAME, int(room), self._window - self._on_the_way)
         if fits < min(size, SMALLEST):
             return 0
         # What is told at a lower rate costs more.
@@ -98,7 +104,22 @@ class LiveBudget:
         self._tasks.take(fence, now, cost)
         self._bytes.take(cost, now)
         self._frames.take(1, now)
+        self._on_the_way += fits
         return fits
+
+    def give_back(self, size: int) -> None:
+        """So many of the bytes that were taken are not on their way after all."""
+        self._on_the_way -= size
+
+    def arrived(self, size: int, seconds: float, now: float) -> None:
+        """So many bytes are known to be at the other end, within so many seconds."""
+        self._on_the_way = max(0, self._on_the_way - size)
+        self._window = NARROW if seconds > SLOW else min(self._window * 2, WIDE)
+        self.sent(seconds, now)
+
+    def restart(self) -> None:
+        """A new connection: nothing is on its way."""
+        self._window, self._on_the_way = NARROW, 0
 
     def sent(self, seconds: float, now: float) -> None:
         """A message, of whatever kind, took so long to be sent."""

@@ -10,6 +10,8 @@ from msgspec import UNSET, Meta, UnsetType
 from iac.domain.bodies import Input, Name, Text, View
 from iac.domain.records import Exclusivity, NamePolicy, PoolKind, RevokeMode
 
+Networks = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=50)]
+MaxAgents = Annotated[int, Meta(ge=1, le=1_000_000)]
 Lifetime = Annotated[int, Meta(ge=60, le=10 * 365 * 86400)]
 Overlap = Annotated[int, Meta(ge=0, le=30 * 86400)]
 AgentStatus = Literal["online", "offline", "draining", "pending_approval", "revoked", "retired"]
@@ -26,6 +28,10 @@ class PoolCreate(Input, frozen=True, kw_only=True):
     """None: `unique` for static pools, `suffix` for k8s pools."""
     apply_exclusivity: Exclusivity = "agent"
     """`agent`: an apply has its agent for itself. `slot`: it runs beside the agent's plans."""
+    networks: Networks = ()
+    """From where agents may register, as 10.0.0.0/8; empty: from everywhere."""
+    max_agents: MaxAgents | None = None
+    """How many agents may be there at once; None: any number."""
 
 
 class PoolChange(Input, frozen=True, kw_only=True):
@@ -36,6 +42,8 @@ class PoolChange(Input, frozen=True, kw_only=True):
     require_approval: bool | UnsetType = UNSET
     name_policy: NamePolicy | UnsetType = UNSET
     apply_exclusivity: Exclusivity | UnsetType = UNSET
+    networks: Networks | UnsetType = UNSET
+    max_agents: MaxAgents | UnsetType | None = UNSET
 
 
 class PoolView(View, frozen=True, kw_only=True):
@@ -46,6 +54,8 @@ class PoolView(View, frozen=True, kw_only=True):
     require_approval: bool
     name_policy: NamePolicy
     apply_exclusivity: Exclusivity
+    networks: tuple[str, ...]
+    max_agents: int | None
     created_by: str
     created_at: datetime
     updated_at: datetime

@@ -259,6 +259,8 @@ class Pool(Record, frozen=True, kw_only=True):
     require_approval: bool
     name_policy: NamePolicy
     apply_exclusivity: Exclusivity
+    networks: tuple[str, ...]
+    max_agents: int | None
     created_by: str
     created_at: datetime
     updated_at: datetime

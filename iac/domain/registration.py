@@ -13,12 +13,13 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
 
 import msgspec
 
 from iac.domain.agent_tokens import token_hash
 from iac.domain.records import NamePolicy
-from iac.errors import Conflict, Forbidden, Unavailable
+from iac.errors import Conflict, Forbidden, Invalid, Unavailable
 
 HEARD_WITHIN = timedelta(seconds=60)
 """An agent that was heard in this time is there: `online`, and keeps its name."""
@@ -72,6 +73,44 @@ def enrol(
         _refuse_taken(name, holder, require_approval=require_approval, now=now)
         retire = holder.agent_id
     return Enrolment(agent_id=agent_id, name=name, new_secret=not proven, retire=retire)
+
+
+def check_network(ip: str, networks: Sequence[str]) -> None:
+    """Raises Forbidden (network_forbidden) for an address from which the pool takes no agents."""
+    if not networks:
+        return
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        address = None
+    if address is None or not any(address in ip_network(network) for network in networks):
+        raise Forbidden(
+            f"This pool takes no agents from {ip or 'an unknown address'}; its networks are {', '.join(networks)}.",
+            code="network_forbidden",
+        )
+
+
+def networks_of(given: Sequence[str]) -> list[str]:
+    """The networks as they are written properly. Raises Invalid."""
+    found = []
+    for at, text in enumerate(given):
+        try:
+            found.append(str(ip_network(text, strict=False)))
+        except ValueError:
+            raise Invalid(
+                f"{text!r} is no network; write 10.0.0.0/8 or 2001:db8::/32.", path=f"$.networks[{at}]"
+            ) from None
+    return found
+
+
+def check_room(there: int, most: int | None) -> None:
+    """Raises Conflict (pool_full) when one more agent would be too many."""
+    if most is not None and there >= most:
+        raise Conflict(
+            f"The pool has its {most} agent(s); stop one, or raise the pool's max_agents.",
+            code="pool_full",
+            retry_after_s=60,
+        )
 
 
 def suffixed(name: str, entropy: bytes) -> tuple[str, ...]:

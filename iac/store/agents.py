@@ -11,7 +11,15 @@ from iac.domain.agent_tokens import kind_of, looks_like, token_hash
 from iac.domain.ids import is_name
 from iac.domain.messages import Heartbeat
 from iac.domain.records import AgentRecord, Pool, PoolToken
-from iac.domain.registration import ENTROPY, Enrolment, Known, enrol, suffixed
+from iac.domain.registration import (
+    ENTROPY,
+    Enrolment,
+    Known,
+    check_network,
+    check_room,
+    enrol,
+    suffixed,
+)
 from iac.errors import Conflict, Forbidden, Invalid, NotFound
 from iac.store import assignments, audit, pools
 from iac.store.database import Connection, Row
@@ -58,7 +66,10 @@ async def register(
             f"The pool token is for another pool than {body.pool_id!r}. Use a token of that pool, or unset IAC_POOL_ID.",
             code="pool_mismatch",
         )
+    check_network(ip or "", pool.networks)
     decided = await _decide(c, body, pool)
+    if decided.agent_id is None and pool.max_agents is not None:
+        check_room(await pools.crowd(c, pool.id, but=decided.retire), pool.max_agents)
     if decided.retire is not None:
         await _end(c, decided.retire)
         await audit.note(c, pool_token.id, "agent.takeover", decided.retire, pool=pool.id, name=body.name, ip=ip)

@@ -128,7 +128,13 @@ async def set_scope(c: Connection, fence: int, scope: Scope) -> None:
 
 async def accepted(c: Connection, fence: int) -> None:
     """The agent has written it down. Again is no error."""
-    await c.run("UPDATE assignment SET accepted_at = COALESCE(accepted_at, now()) WHERE fence = :fence", fence=fence)
+    row = await c.first(
+        """UPDATE assignment SET accepted_at = now() WHERE fence = :fence AND accepted_at IS NULL
+           RETURNING agent_id, task_id""",
+        fence=fence,
+    )
+    if row is not None:
+        await audit.note(c, row["agent_id"], "task.accept", f"task-{row['task_id']}", fence=fence)
 
 
 async def ended(c: Connection, fence: int) -> None:

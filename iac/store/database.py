@@ -2,8 +2,9 @@
 
 A store function is an asyncio-side coroutine `async def f(c: Connection, …)` that is handed to `Database.tx`: one call,
 one transaction, all its statements on one connection. It is shielded, because a bridge call that is cancelled half-way
-breaks the pooled connection; it is bounded, because every statement has a command timeout and every lock a lock timeout.
-A caller that was cancelled meanwhile learns it right after; the write may have been committed, so writes are idempotent.
+breaks the pooled connection; it is bounded, because PostgreSQL ends long statements and waits for locks, and a connection
+that does not answer is ended here. A caller that was cancelled meanwhile learns it right after; the write may have been
+committed, so writes are idempotent.
 
 `databases.Database.transaction()` is not used: it loses a connection at each failed COMMIT and does not span bridge calls.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
@@ -30,7 +32,12 @@ log = logging.getLogger(__name__)
 
 EX_UNAVAILABLE = 69
 MIN_VERSION = 14
-COMMAND_TIMEOUT = 20.0
+ANSWER_WITHIN, LOOK_EVERY = 25.0, 1.0
+"""Seconds. PostgreSQL ends a statement by itself at 20; where even that is not heard of, nobody is there any more.
+
+One look at all connections each second, and not asyncpg's own timer for each statement: these stay in the loop's heap until
+they are due, and cost a third of what the loop does.
+"""
 PREPARED = 300
 """Statements that each connection keeps prepared: more than there are in use, or they would be parsed again and again."""
 P = ParamSpec("P")
@@ -83,36 +90,50 @@ class Connection:
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg has no types
         self._connection = connection
+        self._asked_at = time.monotonic()
 
     async def all(self, sql: str, **values: object) -> list[Row]:
         text, arguments = _bound(sql, values)
-        return [dict(row) for row in await self._connection.fetch(text, *arguments)]
+        return [dict(row) for row in await self._asked().fetch(text, *arguments)]
 
     async def first(self, sql: str, **values: object) -> Row | None:
         text, arguments = _bound(sql, values)
-        row = await self._connection.fetchrow(text, *arguments)
+        row = await self._asked().fetchrow(text, *arguments)
         return None if row is None else dict(row)
 
     async def value(self, sql: str, **values: object) -> Any:  # noqa: ANN401 - the caller knows its column
         text, arguments = _bound(sql, values)
-        return await self._connection.fetchval(text, *arguments)
+        return await self._asked().fetchval(text, *arguments)
 
     async def run(self, sql: str, **values: object) -> None:
         await self.value(sql, **values)
 
     async def script(self, sql: str) -> None:
         """Several statements at once, without parameters."""
-        await self._connection.execute(sql)
+        await self._asked().execute(sql)
 
     async def many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """One statement with positional parameters ($1 …) for many rows, in one round trip."""
-        await self._connection.executemany(sql, rows)
+        await self._asked().executemany(sql, rows)
+
+    def end_if_silent(self, within: float) -> None:
+        """Ends the connection when its last statement was asked longer ago, in seconds; who waits for it gets an error."""
+        if time.monotonic() - self._asked_at > within:
+            log.error("the database does not answer; a connection is ended")
+            self._connection.terminate()
+
+    def _asked(self) -> Any:  # noqa: ANN401 - asyncpg has no types
+        self._asked_at = time.monotonic()
+        return self._connection
 
 
 class Database:
     """A pool of connections, used from Trio. Made by `open_database`."""
 
-    def __init__(self, url: str, *, pool_size: int) -> None:
+    def __init__(self, url: str, *, pool_size: int, answer_within: float = ANSWER_WITHIN) -> None:
+        self._busy: set[Connection] = set()
+        self._answer_within = answer_within
+        self._next_look: asyncio.TimerHandle | None = None
         base, ssl = _split(url)
         self._pool = databases.Database(
             base,
@@ -120,13 +141,13 @@ class Database:
             max_size=pool_size,
             ssl=ssl,
             timeout=10,
-            command_timeout=COMMAND_TIMEOUT,
             statement_cache_size=PREPARED,
             reset=_leave,
             server_settings={
                 "application_name": "iac-server",
                 "timezone": "UTC",
                 "lock_timeout": "10s",
+                "statement_timeout": "20s",
                 "idle_in_transaction_session_timeout": "30s",
             },
         )
@@ -139,9 +160,9 @@ class Database:
         async def body() -> R:
             async with self._pool.connection() as connection:
                 raw_connection = connection.raw_connection
-                with _in_step(raw_connection):
+                with self._watched(raw_connection) as c:
                     async with raw_connection.transaction():
-                        return await function(Connection(raw_connection), *args, **kwargs)
+                        return await function(c, *args, **kwargs)
 
         return await self._bridge(body)
 
@@ -155,9 +176,8 @@ class Database:
 
         async def body() -> R:
             async with self._pool.connection() as connection:
-                raw_connection = connection.raw_connection
-                with _in_step(raw_connection):
-                    return await function(Connection(raw_connection), *args, **kwargs)
+                with self._watched(connection.raw_connection) as c:
+                    return await function(c, *args, **kwargs)
 
         return await self._bridge(body)
 
@@ -169,7 +189,7 @@ class Database:
 
     async def _bridge(self, body: Callable[[], Awaitable[R]]) -> R:
         try:
-            with trio.CancelScope(shield=True):  # bounded by the command and lock timeouts of each statement
+            with trio.CancelScope(shield=True):  # bounded by what bounds each statement
                 result: R = await trio_asyncio.aio_as_trio(body)()
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if isinstance(error, asyncpg.DataError | ValueError):
@@ -185,10 +205,31 @@ class Database:
         await trio.lowlevel.checkpoint_if_cancelled()
         return result
 
+    @contextmanager
+    def _watched(self, raw_connection: Any) -> Iterator[Connection]:  # noqa: ANN401 - asyncpg has no types
+        """A connection in use. One whose protocol is out of step is ended, so that nobody gets it from the pool again."""
+        c = Connection(raw_connection)
+        self._busy.add(c)
+        try:
+            yield c
+        except asyncpg.InternalClientError:
+            raw_connection.terminate()
+            raise
+        finally:
+            self._busy.discard(c)
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends connections that do not answer; calls itself again and again, until `close`."""
+        for c in list(self._busy):
+            c.end_if_silent(self._answer_within)
+        self._next_look = loop.call_later(LOOK_EVERY, self.watch, loop)
+
     async def connect(self) -> None:
         await self._bridge(self._pool.connect)
 
     async def close(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
         with trio.move_on_after(3, shield=True) as scope:
             await trio_asyncio.aio_as_trio(self._pool.disconnect)()
         if scope.cancelled_caught:
@@ -196,7 +237,9 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, pool_size: int = 8) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, *, pool_size: int = 8, answer_within: float = ANSWER_WITHIN
+) -> AsyncIterator[Database]:
     """A connected database, with the asyncio loop it lives on; everything that uses it belongs inside the body.
 
     Raises StartFailed (69) when it cannot be reached, (78) when it is older than PostgreSQL 14; this, and whatever the body
@@ -205,7 +248,7 @@ async def open_database(url: str, *, pool_size: int = 8) -> AsyncIterator[Databa
     async with trio_asyncio.open_loop() as loop:
         # Without this handler, one forgotten future makes the loop end in a way that nothing can cancel.
         loop.set_exception_handler(_complain)
-        database = Database(url, pool_size=pool_size)
+        database = Database(url, pool_size=pool_size, answer_within=answer_within)
         try:
             await database.connect()
         except (Unavailable, asyncpg.PostgresError) as error:
@@ -215,22 +258,13 @@ async def open_database(url: str, *, pool_size: int = 8) -> AsyncIterator[Databa
                 "Check that it runs, that the address is right and that the user may connect.",
                 exit_code=EX_UNAVAILABLE,
             ) from None
+        database.watch(loop)
         try:
             await database.tx(_check_version)
             yield database
         finally:
             with trio.CancelScope(shield=True):  # close() has its own budget of 3 s
                 await database.close()
-
-
-@contextmanager
-def _in_step(raw_connection: Any) -> Iterator[None]:  # noqa: ANN401 - asyncpg has no types
-    """Ends a connection whose protocol is out of step, so that nobody gets it from the pool again."""
-    try:
-        yield
-    except asyncpg.InternalClientError:
-        raw_connection.terminate()
-        raise
 
 
 def _unavailable(error: BaseException) -> Unavailable:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from iac.domain.logs import End
 from iac.domain.records import LogState, LogStream
 from iac.errors import NotFound
+from iac.store import audit
 from iac.store.database import Connection
 
 LARGEST_CHUNK = 8 * 1024 * 1024
@@ -96,9 +97,9 @@ async def shrink(c: Connection, task_id: int, fence: int, before: int, after: in
 
 async def close(c: Connection, task_id: int, fence: int, end: End) -> None:
     """Ends an open stream. The first end stands."""
-    await c.run(
+    ended = await c.value(
         """UPDATE log_stream SET state = :state, sha256 = :sha256, truncated_bytes = :truncated, closed_at = now()
-           WHERE task_id = :id AND fence = :fence AND state = 'open' AND length = :length""",
+           WHERE task_id = :id AND fence = :fence AND state = 'open' AND length = :length RETURNING true""",
         id=task_id,
         fence=fence,
         state=end.state,
@@ -106,3 +107,6 @@ async def close(c: Connection, task_id: int, fence: int, end: End) -> None:
         truncated=end.truncated_bytes,
         length=end.length,
     )
+    if ended and (end.state == "diverged" or end.truncated_bytes):
+        verb = "log.diverged" if end.state == "diverged" else "log.truncated"
+        await audit.note(c, "server", verb, f"task-{task_id}", fence=fence, dropped=end.truncated_bytes)

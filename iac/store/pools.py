@@ -14,14 +14,15 @@ from iac.domain.records import Allowance, Pool, PoolDemand, PoolToken, RevokeMod
 from iac.domain.registration import HEARD_WITHIN
 from iac.errors import Conflict, Invalid, NotFound
 from iac.store import audit, workspaces
-from iac.store.database import Connection, UniqueViolation
+from iac.store.database import Connection, Row, UniqueViolation
 from iac.store.identity import new_agent_token, new_id
 
 THERE = f"""a.retired_at IS NULL AND a.last_seen_at > now() - interval '{int(HEARD_WITHIN.total_seconds())} seconds'
     AND (a.left_at IS NULL OR a.left_at < a.last_seen_at)"""
 """Whether an agent (`a`) was heard lately and has not said goodbye since."""
 _COLUMNS = f"""
-    p.id, p.name, p.description, p.kind, p.require_approval, p.name_policy, p.apply_exclusivity, p.created_by,
+    p.id, p.name, p.description, p.kind, p.require_approval, p.name_policy, p.apply_exclusivity, p.networks,
+    p.max_agents, p.created_by,
     p.created_at, p.updated_at,
     (SELECT count(*) FROM agent a WHERE a.pool_id = p.id AND a.retired_at IS NULL) AS agents,
     (SELECT count(*) FROM agent a WHERE a.pool_id = p.id AND {THERE})
@@ -31,7 +32,13 @@ _COLUMNS = f"""
 _SHOWN = """
     id, pool_id, name, created_by, created_at, expires_at, revoked_at, revoke_mode, replaced_by, last_used_at, last_ip
 """
-_CHANGEABLE = frozenset({"name", "description", "require_approval", "name_policy", "apply_exclusivity"})
+_CHANGEABLE = frozenset(
+    {"name", "description", "require_approval", "name_policy", "apply_exclusivity", "networks", "max_agents"}
+)
+
+
+def _from_row(row: Row) -> Pool:
+    return Pool(**{**row, "networks": tuple(row["networks"])})
 
 
 async def create(c: Connection, values: Mapping[str, Any], *, by: str) -> Pool:
@@ -61,7 +68,7 @@ async def get(c: Connection, pool: str) -> Pool:
     row = await c.first(f"SELECT {_COLUMNS} FROM agent_pool p WHERE p.id = :key OR p.name = :key", key=pool)
     if row is None:
         raise _unknown(pool)
-    return Pool(**row)
+    return _from_row(row)
 
 
 async def hold(c: Connection, pool: str) -> Pool:
@@ -87,7 +94,7 @@ async def page(c: Connection, *, limit: int, after: str | None) -> list[Pool]:
         after=after,
         limit=limit,
     )
-    return [Pool(**row) for row in rows]
+    return [_from_row(row) for row in rows]
 
 
 async def change(c: Connection, pool: str, values: Mapping[str, Any], *, by: str) -> Pool:
@@ -154,6 +161,20 @@ async def demand(c: Connection, pool: str) -> PoolDemand:
 def _takes_tasks() -> str:
     return f"""{THERE} AND a.approved AND NOT a.draining
         AND NOT EXISTS (SELECT 1 FROM pool_token k WHERE k.id = a.pool_token_id AND k.revoked_at IS NOT NULL)"""
+
+
+async def crowd(c: Connection, pool_id: str, *, but: str | None = None) -> int:
+    """How many agents are there, or have just registered; those that are gone for good count no more."""
+    return int(
+        await c.value(
+            """SELECT count(*) FROM agent WHERE pool_id = :pool_id AND retired_at IS NULL AND left_at IS NULL
+               AND id IS DISTINCT FROM :but
+               AND GREATEST(registered_at, last_seen_at) > now() - make_interval(secs => :within)""",
+            pool_id=pool_id,
+            but=but,
+            within=HEARD_WITHIN.total_seconds(),
+        )
+    )
 
 
 async def allow(c: Connection, pool: str, workspace: str, *, by: str) -> Allowance:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from iac.domain.lifecycle import Lose
+from iac.domain.lifecycle import Cancel, Event, Heard, Lose, Unassign
 from iac.domain.pool_waits import PoolOutlook
 from iac.domain.standings import Standing
 from iac.domain.work import Result
@@ -23,6 +23,14 @@ _COLUMNS = """
 """
 _FROM = "FROM assignment s JOIN task t ON t.id = s.task_id"
 _HELD = "t.fence = s.fence AND t.assignment_id = s.id AND t.status IN ('assigned', 'running', 'cancelling')"
+
+
+_VERBS: Mapping[type[Event], str] = {
+    Lose: "task.lost",
+    Heard: "task.recovered",
+    Unassign: "task.unassign",
+    Cancel: "task.cancel",
+}
 
 
 async def of_agent(c: Connection, agent_id: str, fences: Collection[int] = ()) -> dict[int, Standing]:
@@ -65,6 +73,14 @@ async def note_result(c: Connection, fence: int, result_id: str) -> None:
         fence=fence,
         result_id=result_id,
     )
+
+
+async def move(c: Connection, task_id: int, event: Event) -> Moved:
+    """A move that no person asked for, audited in the same transaction if it changed anything. Raises as `tasks.move`."""
+    fence = event.fence if isinstance(event, Lose | Heard | Unassign) else None
+    reason = event.reason if isinstance(event, Lose | Cancel) else None
+    verb = _VERBS[type(event)]
+    return await tasks.noted_move(c, task_id, event, by="server", verb=verb, fence=fence, reason=reason)
 
 
 async def give_back(c: Connection, task_id: int, fence: int, result: Result, detail: str) -> Moved:

@@ -62,6 +62,11 @@ async def push(
             sha256=sent.sha256,
         )
         return StateReceipt(verdict="duplicate", serial=serial)
+    if verdict.outcome != "checkpoint":
+        await audit.note(
+            c, f"task-{order.task_id}", "state.push", workspace.id, fence=order.fence, verdict=verdict.outcome,
+            serial=header.serial if header else None, sha256=sent.sha256,
+        )  # fmt: skip
     await _forget_checkpoint(c, order.task_id, sent.sha256)
     await _store(c, keyring, workspace, sent.data, header=header or _UNREADABLE, verdict=verdict, order=order)
     return StateReceipt(verdict=verdict.outcome, serial=header.serial if header else None, reason=verdict.message)

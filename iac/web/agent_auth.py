@@ -90,6 +90,11 @@ def peer() -> str:
     return str(client[0]) if client else ""
 
 
+def asked_path() -> str:
+    """The path of the request, or of the WebSocket."""
+    return str(request.path if has_request_context() else websocket.path)
+
+
 def within(rates: Rates, sender: object, what: str) -> None:
     """Raises RateLimited when the sender had its share."""
     wait = rates.take(str(sender), trio.current_time())

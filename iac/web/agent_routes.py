@@ -52,7 +52,7 @@ def _identity(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", f"{AGENTS}/register", "Register an agent in the pool of its token", tag=TAG, right=None, auth="pool",
-        body=Register, answer=Registered, status=201, also=(200, 403, 426), conflicts=("name_in_use",),
+        body=Register, answer=Registered, status=201, also=(200, 403, 426), conflicts=("name_in_use", "pool_full"),
     )  # fmt: skip
     async def register_agent(call: Call[Register, NoQuery]) -> Response:
         token: PoolToken = call.caller

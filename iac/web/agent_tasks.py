@@ -41,7 +41,7 @@ from iac.domain.work import Result, RunTask, SavedPlan, StatePush, TaskData
 from iac.errors import BadRequest, Fenced, Forbidden, IacError, Invalid, Unavailable
 from iac.store import assignments, logs, pools, standings, tasks
 from iac.store.database import Connection
-from iac.web.agent_auth import CHUNKS, NOTES, RESULTS, STATES, peer, within
+from iac.web.agent_auth import CHUNKS, NOTES, RESULTS, STATES, asked_path, peer, within
 from iac.web.errors import answer_for
 from iac.web.platform import Platform
 from iac.web.routing import JSON, MIB, Api, Call, Method, NoQuery
@@ -90,6 +90,7 @@ def _operation(
             try:
                 result = await handler(call)
             except IacError as error:
+                platform.incidents.see(error, asked_path(), peer())
                 response = answer_for(error)
             else:
                 response = result if isinstance(result, Response) else _json(result)

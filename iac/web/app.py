@@ -23,7 +23,7 @@ from iac.web import (
     tasks,
     workspaces,
 )
-from iac.web.agent_auth import authenticator
+from iac.web.agent_auth import asked_path, authenticator, peer
 from iac.web.platform import Platform
 from iac.web.routing import KIB, Api
 
@@ -45,7 +45,7 @@ def create_app(platform: Platform) -> QuartTrio:
     api = api_of(platform)
     # Installed before the routes: the refusal of a large body comes before everything else.
     containment.install(app, body_limit=_body_limits(app, api))
-    errors.install(app)
+    errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()))
     authenticate = authenticator(platform.database)
     api.register(app, authenticate)
     agent_control.install(app, platform, authenticate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from quart import Response
@@ -16,6 +16,9 @@ from iac.errors import IacError
 log = logging.getLogger(__name__)
 
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}
+
+
+def _nobody(error: IacError) -> None: ...
 
 
 def error_body(code: str, message: str, *, retryable: bool, extras: Mapping[str, object]) -> bytes:
@@ -36,10 +39,11 @@ def _seconds(after: object) -> str:
     return str(max(1, math.ceil(after))) if isinstance(after, int | float) else "2"
 
 
-def install(app: QuartTrio) -> None:
-    """Maps everything that a handler may raise."""
+def install(app: QuartTrio, seen: Callable[[IacError], None] = _nobody) -> None:
+    """Maps everything that a handler may raise. `seen` is told of each error of ours."""
 
     async def ours(error: IacError) -> Response:
+        seen(error)
         return answer_for(error)
 
     async def http(error: HTTPException) -> Response:

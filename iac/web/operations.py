@@ -74,7 +74,7 @@ async def create(platform: Platform, workspace: str, asked: NewTask, *, by: str)
 async def cancel(platform: Platform, task_id: int, *, by: str, force: bool, reason: str = "user") -> bodies.TaskView:
     """Ends a waiting task at once; tells the runner of a running one to stop. Raises NotFound, AlreadyFinal."""
     event = Cancel(cancel_id=new_id("can"), reason=reason, by=by, force=force)
-    moved = await _moved(platform, task_id, event, by=by, verb="task.cancel", force=force)
+    moved = await _moved(platform, task_id, event, by=by, verb="task.cancel", force=force, cancel_id=event.cancel_id)
     if Effect.STOP in moved.effects:
         _stop(platform, moved)
     return await show(platform, task_id)

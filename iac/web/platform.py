@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 import trio
 
+from iac.actors.audit_keeper import Incidents
 from iac.actors.bell import Bell
 from iac.actors.dispatcher import Dispatcher
 from iac.actors.fleet import Fleet
@@ -37,6 +38,7 @@ class Platform:
     log_grew: Bell
     live: LiveLogs
     draining: trio.Event
+    incidents: Incidents = field(default_factory=Incidents)
 
     async def read(
         self, function: Callable[Concatenate[Connection, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from iac.domain import bodies, pool_bodies
 from iac.domain.ids import is_name
 from iac.domain.records import AgentRecord, Phase, RevokeMode
+from iac.domain.registration import networks_of
 from iac.errors import Invalid, NotFound
 from iac.store import agents, assignments, pools
 from iac.store.database import Connection
@@ -72,7 +73,8 @@ def _pools(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def create_pool(call: Call[pool_bodies.PoolCreate, NoQuery]) -> pool_bodies.PoolView:
         _check_name(call.body.name)
-        return views.pool(await platform.write(pools.create, msgspec.structs.asdict(call.body), by=call.by))
+        given = {**msgspec.structs.asdict(call.body), "networks": networks_of(call.body.networks)}
+        return views.pool(await platform.write(pools.create, given, by=call.by))
 
     @api.operation("GET", f"{POOLS}/<pool>", "Show a pool", tag=TAG, right="read", answer=pool_bodies.PoolView)
     async def show_pool(call: Call[None, NoQuery]) -> pool_bodies.PoolView:
@@ -86,6 +88,8 @@ def _pools(api: Api, platform: Platform) -> None:
         given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
         if "name" in given:
             _check_name(given["name"])
+        if "networks" in given:
+            given["networks"] = networks_of(given["networks"])
         return views.pool(await platform.write(pools.change, call.path["pool"], given, by=call.by))
 
     @api.operation(

@@ -24,12 +24,14 @@ from iac.domain.messages import (
     FromServer,
     Goodbye,
     HeartbeatAck,
+    LiveLog,
     TaskFinishedAck,
     decode_from_agent,
     encode,
 )
 from iac.errors import Unauthenticated
 from iac.executor.proxying import proxy_for
+from tests.executor.workbench import becomes
 from tests.fakes.agent_api import AgentApi, serving
 from tests.fakes.connect_proxy import a_proxy
 from tests.web.hostile import make_certificate
@@ -341,3 +343,25 @@ async def test_a_server_that_is_busy_says_when_to_come_back() -> None:
         refused = await failure(route(api.url))
     assert isinstance(refused, LinkRefused)
     assert refused.status == 503
+
+
+async def test_live_bytes_wait_until_nothing_else_does() -> None:
+    heard: list[FromAgent] = []
+    live, ends = LiveLane(), Ends()
+
+    async def listen(websocket: WebSocketConnection) -> None:
+        while True:
+            heard.append(decode_from_agent(await websocket.get_message()))
+
+    async with talking(listen) as channel, trio.open_nursery() as nursery:
+        frames = [LiveLog(task_id=1, fence=1, offset=number, data=b"x") for number in range(3)]
+        assert all(live.put(frame) for frame in frames[:2])
+        ends.outbox.send_nowait(Goodbye(reason="one"))
+        ends.outbox.send_nowait(Goodbye(reason="two"))
+        nursery.start_soon(write, channel, ends.outgoing, live)
+        with trio.fail_after(PATIENT):
+            await becomes(lambda: len(heard) == 4)
+            live.put(frames[2])  # wakes the one who waits for something to send
+            await becomes(lambda: len(heard) == 5)
+        assert heard == [Goodbye(reason="one"), Goodbye(reason="two"), *frames]
+        nursery.cancel_scope.cancel()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iac.domain.live import AGENT, FRAME, REST, TASK, LiveBudget, LiveStream, Ring, Viewer
+from iac.domain.live import AGENT, FRAME, NARROW, REST, TASK, LiveBudget, LiveStream, Ring, Viewer
 
 WHOLE = bytes(range(256)) * 4
 
@@ -55,8 +55,31 @@ def test_what_a_ring_has_is_always_what_was_put(pieces: list[tuple[int, int]], l
 # How many may be told
 
 
+def test_little_is_on_its_way_until_it_is_known_to_arrive() -> None:
+    budget = LiveBudget()
+    assert budget.take(1, 10**6, 100.0) == NARROW
+    assert budget.take(1, 10**6, 101.0) == 0
+    budget.arrived(NARROW, 0.05, 101.0)
+    assert budget.take(1, 10**6, 101.0) == 2 * NARROW
+    budget.arrived(2 * NARROW, 1.5, 103.0)
+    assert budget.take(1, 10**6, 107.0) == 0, "it is left alone"
+    assert budget.take(1, 10**6, 108.1) == NARROW
+    budget.restart()
+    assert budget.take(1, 10**6, 109.0) > 0
+    budget.give_back(NARROW)
+
+
+class Quick(LiveBudget):
+    """What is taken has arrived at once."""
+
+    def take(self, fence: int, size: int, now: float) -> int:
+        took = super().take(fence, size, now)
+        self.arrived(took, 0.0, now)
+        return took
+
+
 def test_a_task_has_a_rate_and_an_agent_has_one_over_all_of_them() -> None:
-    budget, told = LiveBudget(), dict.fromkeys(range(8), 0)
+    budget, told = Quick(), dict.fromkeys(range(8), 0)
     for tick in range(100):
         for fence in told:
             while took := budget.take(fence, 10**6, 100 + tick / 10):
@@ -64,13 +87,13 @@ def test_a_task_has_a_rate_and_an_agent_has_one_over_all_of_them() -> None:
                 told[fence] += took
     assert sum(told.values()) <= AGENT.burst + AGENT.per_second * 10
     assert sum(told.values()) >= 0.7 * 30 * 10 * FRAME, "thirty messages a second are what is left of that"
-    alone = LiveBudget()
+    alone = Quick()
     took = sum(alone.take(1, 10**6, 100 + tick / 10) for tick in range(100) for _ in range(9))
     assert 0.9 * TASK.per_second * 10 <= took <= TASK.burst + TASK.per_second * 10
 
 
 def test_small_pieces_are_not_told_one_byte_at_a_time() -> None:
-    budget = LiveBudget()
+    budget = Quick()
     assert [budget.take(1, 10, 100.0) for _ in range(3)] == [10, 10, 10]
     while budget.take(1, 10**6, 100.0):
         continue
@@ -79,7 +102,7 @@ def test_small_pieces_are_not_told_one_byte_at_a_time() -> None:
 
 
 def test_a_slow_link_is_left_alone_and_then_used_less() -> None:
-    budget = LiveBudget()
+    budget = Quick()
     budget.sent(0.4, 100.0)
     assert budget.take(1, 100, 100.0)
     budget.sent(0.6, 100.0)
@@ -97,7 +120,7 @@ def test_a_slow_link_is_left_alone_and_then_used_less() -> None:
 
 
 def test_even_the_slowest_link_is_told_something() -> None:
-    budget = LiveBudget()
+    budget = Quick()
     for _ in range(20):
         budget.sent(5.0, 100.0)
     assert 0 < sum(budget.take(1, 10**6, 110 + second) for second in range(10)) <= 128 * 1024

@@ -21,6 +21,7 @@ Manners, all optional, in the order in which they are performed:
     started_file     file touched before the flood
     flood_bytes      so much output in lines of 80 bytes
     giant_line_bytes one line of this size
+    pieces           [base64, …]: these bytes, each in a write of its own, a moment apart
     chapters         [{"seed": n, "bytes": n, "reached": file, "go": file}]: prints so much of `chapter`, touches the one
                      file and waits for the other, then goes on with the next
     ready_file       file touched when all of the above is done and a SIGTERM would be heard
@@ -37,6 +38,7 @@ Manners, all optional, in the order in which they are performed:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -121,6 +123,9 @@ class Fake:
         write(2, "".join(f"{line}\n" for line in manners.get("error_lines", [])).encode())
         touch(manners.get("started_file"))
         flood(manners.get("flood_bytes", 0), manners.get("giant_line_bytes", 0))
+        for piece in manners.get("pieces", []):
+            write(1, base64.b64decode(piece))
+            self.work(0.01)
         for each in manners.get("chapters", []):
             self.tell(each)
         touch(manners.get("ready_file"))

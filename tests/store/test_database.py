@@ -240,6 +240,16 @@ async def test_a_database_that_goes_away_is_said_to_and_is_used_again_when_it_is
             assert await words(database) == ["back"]
 
 
+async def test_a_database_that_does_not_answer_is_given_up_and_the_next_caller_gets_another_connection(
+    database_url: str,
+) -> None:
+    async with open_database(database_url, pool_size=1, answer_within=0.1) as database:
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(Unavailable):
+                await given.scalar(database, "SELECT pg_sleep(3600)")
+            assert await given.scalar(database, "SELECT 1") == 1
+
+
 async def failure_of(url: str) -> StartFailed:
     """Why it cannot be opened: one StartFailed, in the groups of the loop's nurseries."""
     with pytest.RaisesGroup(StartFailed, flatten_subgroups=True) as failed:

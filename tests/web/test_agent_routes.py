@@ -73,6 +73,22 @@ def test_register_agent_409_name_in_use(agent: HttpAgent) -> None:
     assert error_of(response, 409)["retry_after_s"] >= 1
 
 
+def test_register_agent_403_from_another_network(api: Served) -> None:
+    agent = HttpAgent(api)
+    api.admin.patch(f"/agent-pools/{agent.pool}", json={"networks": ["10.0.0.0/8", "2001:db8::/32"]})
+    error = error_of(agent.send("register_agent", agent.pool_token, register_body()), 403)
+    assert error["code"] == "network_forbidden"
+    api.admin.patch(f"/agent-pools/{agent.pool}", json={"networks": ["127.0.0.0/8"]})
+    agent.json("register_agent", agent.pool_token, register_body(), 201)
+
+
+def test_register_agent_409_pool_full(api: Served) -> None:
+    agent = HttpAgent(api, max_agents=1)
+    assert error_of(agent.send("register_agent", agent.pool_token, register_body()), 409)["code"] == "pool_full"
+    api.sql("UPDATE agent SET registered_at = now() - interval '2 minutes' WHERE id = $1", agent.id)
+    agent.json("register_agent", agent.pool_token, register_body(), 201)  # who is gone for good takes no place
+
+
 def test_register_agent_426_for_another_protocol(agent: HttpAgent) -> None:
     response = agent.send("register_agent", agent.pool_token, register_body(protocol_versions=[2, 3]))
     error = error_of(response, 426)

@@ -56,6 +56,15 @@ def verbs(api: Served, subject: str) -> list[str]:
 # Pools
 
 
+def test_create_pool_201_with_networks_as_they_are_written_properly(api: Served) -> None:
+    pool = a_pool(api, networks=["10.1.2.3/8", "192.0.2.1"], max_agents=7)
+    shown = api.admin.get(f"/agent-pools/{pool}")
+    assert (shown["networks"], shown["max_agents"]) == (["10.0.0.0/8", "192.0.2.1/32"], 7)
+    error = api.admin.patch(f"/agent-pools/{pool}", 422, json={"networks": ["10.0.0.0/8", "somewhere"]})
+    assert error["path"] == "$.networks[1]"
+    assert api.admin.patch(f"/agent-pools/{pool}", json={"max_agents": None})["max_agents"] is None
+
+
 def test_create_pool_201(api: Served) -> None:
     name = fresh("east")
     settings = {
