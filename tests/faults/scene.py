@@ -43,7 +43,7 @@ class Scene:
     def agent(
         self, name: str = "first", *, direct: bool = False, **more: Any
     ) -> AbstractAsyncContextManager[AgentProcess]:
-        """An agent's process, behind the proxy unless `direct`."""
+        """An agent's process, behind the proxy unless `direct`; drained when the body has ended, if it still runs."""
         endpoint = self.server.url if direct else self.proxy.url
         data_dir = more.setdefault("data_dir", self.root / "agents" / name)
         self.oracle.work.append(data_dir)
@@ -57,6 +57,8 @@ class Scene:
         async with started as agent:
             self.oracle.logs.append(agent.log_file)
             yield agent
+            if agent.process.returncode is None:
+                assert await agent.stop() == 0
 
     def acts(self, **commands: Mapping[str, Any]) -> None:
         """How the stand-in behaves from now on; what is not named is done at once. It always prints the canary."""
