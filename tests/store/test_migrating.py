@@ -24,7 +24,7 @@ def empty_url(postgres: str) -> str:
     return fresh_database(postgres, empty=True)
 
 
-async def run(c: Connection, sql: str, **values: object) -> None:
+async def run(c: Connection, /, sql: str, **values: object) -> None:
     await c.run(sql, **values)
 
 
