@@ -29,6 +29,22 @@ CANARY = "correct-horse-battery-staple"
 """The value of a sensitive variable; the stand-in prints it into every log."""
 
 
+Message = dict[str, Any]
+"""A message of the control channel, as it is on the wire."""
+STRAIGHT = [("pending", "queued"), ("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
+"""The moves of a plan to which nothing happened."""
+
+
+def noting(heard: list[Message], *types: str) -> Callable[[Message], list[Message]]:
+    """Everything passes; messages of these types are noted, as soon as they were sent."""
+
+    def note(message: Message) -> list[Message]:
+        heard.extend([message] if message["type"] in types else [])
+        return [message]
+
+    return note
+
+
 @dataclass
 class Scene:
     """A server with a pool whose agents may serve the workspace `w`."""

@@ -15,8 +15,7 @@ from iac.domain.messages import Hello
 from tests.fakes.agent_api import serving
 from tests.fakes.scripted_agent import ScriptedAgent
 from tests.faults.oracle import journal_of
-from tests.faults.scene import Scene, a_scene
-from tests.faults.test_partitions import STRAIGHT
+from tests.faults.scene import STRAIGHT, Scene, a_scene
 from tests.harness.agent_process import agent_process
 from tests.harness.server import PATIENT
 from tests.system.scenes import Stage, becomes, exists

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tests.faults.oracle import journal_of
-from tests.faults.scene import a_scene
-from tests.faults.test_partitions import STRAIGHT
+from tests.faults.scene import STRAIGHT, Message, a_scene, noting
 from tests.system.scenes import becomes
-
-Message = dict[str, Any]
-
-
-def noting(heard: list[Message], *types: str) -> Callable[[Message], list[Message]]:
-    """Everything passes; messages of these types are noted, as soon as they were sent."""
-
-    def note(message: Message) -> list[Message]:
-        heard.extend([message] if message["type"] in types else [])
-        return [message]
-
-    return note
 
 
 async def test_row_04_an_agent_that_dies_before_its_acceptance_is_heard_gets_the_order_again(

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scene import a_scene
+from tests.faults.scene import STRAIGHT, a_scene
 from tests.harness.scaled import NOTICES
 from tests.system.scenes import becomes
 
-STRAIGHT = [("pending", "queued"), ("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
 UNHEARD = "answered no heartbeat"
 """What an agent says when it has noticed."""
 
@@ -34,7 +33,7 @@ async def test_row_19_a_plan_fences_itself_when_the_partition_outlasts_its_lease
     tmp_path: Path, database_url: str
 ) -> None:
     """19, 90 s: the plan self-fences; the server has not given up, and makes the second attempt when it hears of it."""
-    async with a_scene(tmp_path, database_url, times={"lease": 3.0}) as scene, scene.agent(times=NOTICES):
+    async with a_scene(tmp_path, database_url, times={"lease": 4.0}) as scene, scene.agent(times=NOTICES):
         scene.acts(plan=scene.waiting)
         task = await scene.server.task("w", "plan")
         await scene.runs("plan")
@@ -48,12 +47,13 @@ async def test_row_19_a_plan_fences_itself_when_the_partition_outlasts_its_lease
         assert len(scene.oracle.events("plan")) == 2
 
 
+@pytest.mark.slow_fault
 async def test_row_19_a_plan_that_is_given_up_runs_elsewhere_and_never_twice_at_once(
     tmp_path: Path, database_url: str
 ) -> None:
     """19, 10 min, a plan: the second attempt runs on another agent; the first copy is dead by then, its words late."""
     async with (
-        a_scene(tmp_path, database_url, times={"lease": 2.5, "lost_after": 7.0}) as scene,
+        a_scene(tmp_path, database_url, times={"lease": 5.0, "lost_after": 12.0}) as scene,
         scene.agent(times=NOTICES) as first,
     ):
         scene.acts(plan=scene.waiting)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scene import a_scene
-from tests.faults.test_partitions import STRAIGHT
+from tests.faults.scene import STRAIGHT, a_scene
 
 DROPS = 7
 """As many as the server lets an agent connect again at once."""

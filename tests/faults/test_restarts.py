@@ -16,8 +16,7 @@ import trio
 from iac.domain.agent_bodies import Register
 from iac.executor.identity import FILE, Identity
 from iac.store import agents, pools
-from tests.faults.scene import KillableScene, Scene, a_killable_scene
-from tests.faults.test_partitions import STRAIGHT
+from tests.faults.scene import STRAIGHT, KillableScene, Scene, a_killable_scene
 from tests.harness.agent_process import AgentProcess
 from tests.harness.server import PATIENT
 from tests.system.scenes import becomes
