@@ -55,9 +55,14 @@ class Connection:
         spent = time.monotonic() - began
         self._rest = b""
         if b"\r\nconnection: close" in head:
-            await stream.aclose()
-            self._stream = None
+            await self.close()
         return Answer(bytes(body), began, spent)
+
+    async def close(self) -> None:
+        """May be opened again."""
+        if self._stream is not None:
+            await self._stream.aclose()
+            self._stream = None
 
     async def open(self) -> trio.SocketStream:
         """The connection, made if there is none now."""

@@ -26,6 +26,7 @@ from iac.domain.work import LogDigest, PlanFacts, Result, RunTask, SavedPlan
 from iac.executor.accessor import DataAccessor
 
 What = Literal["connected", "ordered", "claimed", "reported"]
+AT_ONCE = 20
 _FILE = b"no plan at all"
 _LOG = LogDigest(length=0, sha256=hashlib.sha256().hexdigest())
 
@@ -57,12 +58,27 @@ _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """One for all: reading the system's authorities takes 20 ms and half a megabyte, and nobody here speaks TLS."""
 
 
-class _Connected(logging.Handler):
-    """The agent says in its log alone that its control channel is open."""
+class _Arrivals(logging.Handler):
+    """So many agents at a time are on their way: all at once would time out, and come again.
+
+    An agent says in its log alone that its control channel is open.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._on_the_way = trio.Semaphore(AT_ONCE)
+        self._there: set[str] = set()
+
+    async def admit(self) -> None:
+        await self._on_the_way.acquire()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.msg == "connected":
             tell("connected")
+            agent = str(record.__dict__["agent"])
+            if agent not in self._there:
+                self._there.add(agent)
+                self._on_the_way.release()
 
 
 def tell(what: What, task: int = 0) -> None:
@@ -94,18 +110,23 @@ def stub(accessor: DataAccessor, released: trio.Event) -> Execute:
     return execute
 
 
-async def live(members: Members, commands: trio.abc.ReceiveStream) -> None:
+async def live(members: Members, commands: trio.abc.ReceiveStream, arrivals: _Arrivals) -> None:
     released = trio.Event()
     if not members.hold:
         released.set()
     orders = Orders()
-    async with trio.open_nursery() as nursery:
+
+    async def arrive(nursery: trio.Nursery) -> None:
         for name in members.names:
+            await arrivals.admit()
             settings = _Settings(
                 endpoint=members.endpoint, token=members.token, name=name, data_dir=Path(members.place, name)
             )
             run = partial(run_agent, settings, {}, orders=orders, execute_with=lambda to: stub(to, released))
             nursery.start_soon(run)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(arrive, nursery)
         while await commands.receive_some(64):
             released.set()
         nursery.cancel_scope.cancel()
@@ -118,9 +139,9 @@ async def main() -> None:
         line += await commands.receive_some(1)
     logger = logging.getLogger("iac.actors.linking")
     logger.setLevel(logging.INFO)
-    logger.addHandler(_Connected())
+    logger.addHandler(arrivals := _Arrivals())
     logger.propagate = False
-    await live(msgspec.json.decode(line, type=Members), commands)
+    await live(msgspec.json.decode(line, type=Members), commands, arrivals)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ async def _dispatch(scene: Scene, agents: int, tasks: int) -> list[Row]:
             found.append((await gathered.at("ordered", task) - sent_at) * 1000)
             await gathered.at("reported", task)
             await trio.sleep(BREATH)
+        await user.close()
         burst = await _burst(server, gathered, agents)
     found = found[WARM_UP:]
     name = f"dispatch, {agents} idle agents"
@@ -158,6 +159,7 @@ async def _create(server: Server, tasks: int, *, workspaces: int) -> dict[int, f
         for number in numbers:
             task, sent_at = await _post(user, f"w{number % workspaces}")
             created[task] = sent_at
+        await user.close()
 
     async with trio.open_nursery() as nursery:
         for _ in range(CONNECTIONS):

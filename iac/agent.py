@@ -1,13 +1,15 @@
 """python -m iac.agent: settings, signals on the outside, the agent inside (iac.actors.agent_tree).
 
 The first SIGTERM or SIGINT drains: nothing new is taken, running tasks have IAC_DRAIN_SECONDS to finish. A second one,
-if it is no echo of the first, stops them. Whatever cannot be brought home in the end stays in the data directory.
+if it is no echo of the first, or SIGQUIT, stops them; a third ends the program. Whatever cannot be brought home in the end
+stays in the data directory.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -19,27 +21,34 @@ from iac.actors.agent_tree import Orders, run_agent
 from iac.actors.patience import AgentTimes
 from iac.actors.supervision import stop_signals, ungrouped
 from iac.agent_settings import TOKEN_NAMES, AgentSettings
+from iac.domain.ending import Signals
 from iac.errors import StartFailed
 
 log = logging.getLogger("iac.agent")
 
 
 async def obey_signals(orders: Orders, *, deaf: float) -> None:
-    """The first signal stops; one that comes at least `deaf` seconds later hurries (Docker, for one, repeats itself)."""
-    first: float | None = None
-    async for number in stop_signals():
-        now = trio.current_time()
-        if first is None:
-            first = now
-            log.info("signal", extra={"number": number, "meaning": "drain"})
-            orders.stop.set()
-        elif now - first >= deaf:
-            log.info("signal", extra={"number": number, "meaning": "hurry"})
-            orders.hurry.set()
+    """What each means is decided in iac.domain.ending."""
+    meant = Signals(deaf)
+    async for number in stop_signals(signal.SIGQUIT):
+        meaning = meant.heard(trio.current_time(), quit_=number == signal.SIGQUIT)
+        log.info("signal", extra={"number": number, "meaning": meaning})
+        match meaning:
+            case "drain":
+                orders.stop.set()
+            case "hurry":
+                orders.stop.set()
+                orders.hurry.set()
+            case "leave":
+                leave_now()
+            case "echo":
+                pass
 
 
 def leave_now() -> None:
-    """Ends the program although tasks are not brought home: their shielded work would go on for hours."""
+    """Ends the program although tasks are not brought home: their shielded work would go on for hours. What is left is for
+    the next start.
+    """
     logging.shutdown()
     os._exit(0)
 

@@ -244,6 +244,24 @@ async def test_a_signal_drains_and_an_echo_of_it_does_not_hurry(tmp_path: Path) 
     assert "sigterm" not in [entry["event"] for entry in ledger_of(ledger)]
 
 
+async def test_sigquit_stops_what_runs_and_one_more_signal_ends_the_program_where_it_stands(tmp_path: Path) -> None:
+    ready, ledger = tmp_path / "ready", tmp_path / "ledger"
+    manners = {"sleep": "forever", "ready_file": str(ready), "ignore_sigterm": -1}
+    terraform = install(tmp_path / "bin", {"ledger": str(ledger), "commands": {"plan": manners}})
+    async with serving() as api, a_program(tmp_path, _connected(api, terraform)) as program:
+        await api.until(lambda: api.connected)
+        made = api.offer()
+        await exists(ready)
+        program.process.send_signal(signal.SIGQUIT)
+        await api.until_heard(Heartbeat, status="draining")
+        program.process.send_signal(signal.SIGTERM)
+        assert await program.exit_code() == 0
+        assert made.result is None or made.result.status in ("cancelled", "failed")
+        assert [path.name for path in (tmp_path / "data" / "tasks").glob("*.json")] == ["1-101.json"]
+    [start] = [each for each in ledger_of(ledger) if (each["event"], each["command"]) == ("start", "plan")]
+    os.kill(start["pid"], signal.SIGKILL)
+
+
 async def test_two_agents_in_one_directory(tmp_path: Path) -> None:
     async with serving() as api, a_program(tmp_path, _connected(api, tmp_path / "terraform")) as first:
         await api.until(lambda: api.connected)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import trio
 
-from bench import phases
+from bench import channel, fleet, phases, usage
 from bench.bare import Bare, configuration, find_terraform
-from bench.rows import Row, at_least, at_most, noted, table, write
-from bench.server import running_server
+from bench.rows import Row, at_least, at_most, noted, percentile, table, write
+from bench.server import Server, running_server
+from iac.executor.binaries import Binary
 
 ROWS = [at_most(1.15, "ratio", 1.2, "x"), at_least(500, "requests", 1234.5, "/s"), noted("plain", 0.5, "s")]
 
@@ -36,6 +40,47 @@ def test_the_json_has_one_object_for_each_row(tmp_path: Path) -> None:
         {"name": "requests", "value": 1234.5, "unit": "/s", "aim": "≥ 500", "ok": True},
         {"name": "plain", "value": 0.5, "unit": "s", "aim": None, "ok": None},
     ]
+
+
+def test_percentiles_are_values_that_were_measured() -> None:
+    assert [percentile([3, 1, 2], percent) for percent in (0, 50, 99)] == [1, 2, 3]
+
+
+def test_what_a_process_takes_is_read_from_the_kernel() -> None:
+    pid = os.getpid()
+    assert usage.cpu_seconds(pid) > 0
+    assert 1e6 < usage.memory(pid) <= usage.peak_memory(pid)
+
+
+AGENTS: dict[str, tuple[Callable[[Server, Path], list[Row]], int]] = {
+    "dispatch": (lambda server, place: fleet.dispatch(server, place, agents=3, tasks=2), 4),
+    "all at once": (lambda server, place: fleet.all_at_once(server, place, agents=3), 3),
+    "connected": (lambda server, place: fleet.connected(server, place, agents=3, seconds=0.2), 5),
+}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_agents_are_measured_from_outside_with_a_stub_for_terraform(tmp_path: Path, name: str) -> None:
+    measure, rows = AGENTS[name]
+    with running_server(tmp_path) as server:
+        found = measure(server, tmp_path)
+    assert len({row.name for row in found}) == len(found) == rows
+    assert all(row.value >= 0 for row in found)
+
+
+CHANNEL: dict[str, Callable[[Server, Path, Binary], list[Row]]] = {
+    "log": lambda server, place, terraform: channel.pipeline(server, place, terraform, tasks=1, megabytes=10),
+    "cancel": lambda server, place, terraform: channel.cancel(server, place, terraform, times=1),
+}
+
+
+@pytest.mark.parametrize("name", CHANNEL)
+def test_logs_and_cancellations_are_measured_through_an_agent_with_a_real_terraform(tmp_path: Path, name: str) -> None:
+    with running_server(tmp_path) as server:
+        found = CHANNEL[name](server, tmp_path, trio.run(find_terraform))
+    assert all(row.value > 0 for row in found)
+    same = [row.ok for row in found if "sha256" in row.name]
+    assert same == ([True] if name == "log" else []), "the stored log is what was printed"
 
 
 def test_a_plan_and_an_apply_are_measured_against_terraform_alone(tmp_path: Path) -> None:

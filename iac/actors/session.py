@@ -64,7 +64,7 @@ class Session:
         self._identity = identity.load(enrolment.data_dir)
         self._lock = trio.Lock()
         self._token: str | None = None
-        self._renew_at = 0.0
+        self._renew_at, self._ends_at = 0.0, 0.0
         self.agent_id = self._identity.agent_id or ""
         self.boot_id = enrolment.boot_id
         self.approved = True
@@ -80,7 +80,8 @@ class Session:
     async def token(self) -> str:
         """A session token that is believed to be good; renewed or registered anew if it is not. Raises as `open`."""
         async with self._lock:
-            if self._token is None:
+            if self._token is None or trio.current_time() >= self._ends_at:
+                # One that is over is not even tried: with a fleet behind one address that would look like guessing.
                 await self._try_until(self._register, "the agent cannot register again yet")
             if self._token is None:
                 raise Unauthenticated("The server gave no session.")
@@ -161,6 +162,7 @@ class Session:
 
     def _have(self, token: str, expires_in: float) -> None:
         self._token = token
+        self._ends_at = trio.current_time() + expires_in
         self._renew_at = trio.current_time() + max(expires_in * RENEW_AT, 1.0)
 
     async def _try_until(self, attempt: Attempt, phrase: str) -> None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import trio
 
 
-async def stop_signals() -> AsyncIterator[int]:
-    """SIGTERM and SIGINT as they come. For programs only: an actor never handles signals."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def stop_signals(*also: signal.Signals) -> AsyncIterator[int]:
+    """SIGTERM, SIGINT and those as they come. For programs only: an actor never handles signals."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *also) as signals:
         async for number in signals:
             yield number
 

@@ -96,10 +96,17 @@ class Terminal:
 
     def _pretty(self, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for header in headers:
-            table.add_column(header, no_wrap=header != headers[-1])
+        last = len(headers) - 1
+        # On a narrow terminal the widest columns give way first; never the first, which says what a row is called.
+        for at, header in enumerate(headers):
+            table.add_column(Text(header, no_wrap=True, overflow="ellipsis"), no_wrap=at == 0)
         for row in cells:
-            table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
+            table.add_row(
+                *(
+                    Text(cell, STYLES.get(cell, ""), no_wrap=at < last, overflow="ellipsis" if at < last else "fold")
+                    for at, cell in enumerate(row)
+                )
+            )
         self._out.print(table)
 
     def _plain(self, lines: Sequence[Sequence[str]]) -> None:

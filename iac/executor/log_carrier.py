@@ -30,6 +30,8 @@ AHEAD = 3
 """Chunks in memory at most: one in flight, one packed, one that gathers."""
 IN_A_THREAD = 64 * 1024
 RETRY_FIRST, RETRY_MOST = 0.2, 30.0
+SMALLEST, LONG = 32 * 1024, 10.0
+"""Bytes of a chunk at least, and seconds after which one took too long: on a slow link they become smaller."""
 
 Send = Callable[[int, bytes], Awaitable[int]]
 Post = Callable[[], Awaitable[int]]
@@ -128,6 +130,7 @@ class _Carriage:
         self._window = Window(start)
         self._replay: Replay | None = None
         self._at_end = False
+        self._most = self._pace.chunk
         self._filled, self._emptied, self._noted = _Signal(), _Signal(), _Signal()
         self._progress: dict[str, ResourceProgress] = {}
         self._stage: str | None = None
@@ -224,16 +227,17 @@ class _Carriage:
         window, pace = self._window, self._pace
         while True:
             interval = pace.interval if self._spool.interval is None else self._spool.interval
-            if window.due(trio.current_time(), pace.chunk, interval):
+            most = min(self._most, pace.chunk)
+            if window.due(trio.current_time(), most, interval):
                 break
             if self._at_end and window.acked >= window.end:
                 return None
             await self._filled.wait()
         if window.missing:
-            offset, data = window.cut, await self._again(min(window.missing, pace.chunk))
+            offset, data = window.cut, await self._again(min(window.missing, most))
             window.cut += len(data)
         else:
-            offset, data = window.take(pace.chunk)
+            offset, data = window.take(most)
         return _Chunk(offset, offset + len(data), await self._carrier.prepare(offset, data))
 
     async def _send(self, chunk: _Chunk) -> _Chunk | None:
@@ -272,13 +276,12 @@ class _Carriage:
             log.warning("a log goes on elsewhere than it should", extra=extra)
 
     async def _delivered(self, chunk: _Chunk) -> int:
-        """Where the platform goes on; for as long as the surrounding scope lets it try.
-
-        Raises what trying again would not change.
+        """Where the platform goes on; for as long as the surrounding scope lets it try. That is the chunk's own beginning
+        if it has to be sent in smaller ones. Raises what trying again would not change.
         """
         delay = RETRY_FIRST
         while True:
-            wait = 0.0
+            began, wait = trio.current_time(), 0.0
             try:
                 after = await chunk.post()
             except LogRefused as error:
@@ -288,10 +291,22 @@ class _Carriage:
                 if not error.retryable and not (isinstance(error, BadRequest) and error.code == "checksum_mismatch"):
                     raise
                 after, wait = chunk.offset, _asked_for(error)
+                log.warning("a piece of a log was not taken yet", extra={"error": error.message})
+            too_large = self._sized(chunk, trio.current_time() - began)
             if after != chunk.offset or chunk.end == chunk.offset:
                 return after
             await trio.sleep(wait + random.uniform(delay / 2, delay))  # noqa: S311 - to spread agents, not to hide
+            if too_large:
+                return after
             delay = min(delay * 2, RETRY_MOST)
+
+    def _sized(self, chunk: _Chunk, took: float) -> bool:
+        """Chunks become so large that each takes a few seconds at most. Whether this one took too long for its size."""
+        if took > LONG:
+            self._most = max(SMALLEST, (chunk.end - chunk.offset) // 2)
+        elif took < LONG / 4:
+            self._most = min(self._pace.chunk, self._most * 2)
+        return chunk.end - chunk.offset > self._most
 
     def _elsewhere(self, error: LogRefused) -> int:
         """The platform has less than we thought, or other bytes: it goes on at what it says."""

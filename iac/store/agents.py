@@ -221,6 +221,15 @@ async def ever_given(c: Connection, token: str) -> bool:
     return bool(await c.value(f"SELECT true FROM {tables[kind]} WHERE hash = :hash", hash=token_hash(token)))
 
 
+async def is_known(c: Connection, pool_id: str, instance_id: str, secret: str | None) -> bool:
+    """Whether the pool has this instance, and the secret proves it."""
+    if secret is None or not looks_like("instance", secret):
+        return False
+    statement = """SELECT true FROM agent WHERE pool_id = :pool_id AND instance_id = :instance AND secret_hash = :hash
+                   AND retired_at IS NULL"""
+    return bool(await c.value(statement, pool_id=pool_id, instance=instance_id, hash=token_hash(secret)))
+
+
 async def authenticate_instance(c: Connection, agent_id: str, pool_id: str, secret: str) -> AgentRecord | None:
     """The agent that proves itself by its secret, beside a token of its pool; None as for a session."""
     if not looks_like("instance", secret):

@@ -6,7 +6,9 @@ so that nobody can try tokens faster than that, while an agent behind the same a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -100,6 +102,20 @@ def within(rates: Rates, sender: object, what: str) -> None:
     wait = rates.take(str(sender), trio.current_time())
     if wait:
         raise RateLimited(f"Too many {what}; go on in {wait:.1f} s.", retry_after_s=round(wait, 1))
+
+
+@contextmanager
+def one_of(taken: Counter[str], sender: str, most: int, what: str) -> Iterator[None]:
+    """Holds one of the `most` places that the sender has. Raises RateLimited when all are taken."""
+    if taken[sender] >= most:
+        raise RateLimited(f"Too many {what}.", retry_after_s=1.0)
+    taken[sender] += 1
+    try:
+        yield
+    finally:
+        taken[sender] -= 1
+        if not taken[sender]:
+            del taken[sender]
 
 
 def own(caller: AgentRecord, agent_id: str) -> None:

@@ -66,6 +66,9 @@ def install(app: QuartTrio, platform: Platform, authenticate: Authenticate) -> N
         connection = platform.fleet.open(record.id)
         try:
             await socket.accept(subprotocol=SUBPROTOCOL)
+            # What the handshake said is of no use any more, and there are thousands of these connections.
+            socket.headers.clear()
+            socket.scope["headers"] = ()
             await connection.run(_Wire(socket), partial(agent_talk.hear, platform.fleet))
         finally:
             platform.fleet.leave(connection)

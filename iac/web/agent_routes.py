@@ -56,7 +56,7 @@ def _identity(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def register_agent(call: Call[Register, NoQuery]) -> Response:
         token: PoolToken = call.caller
-        if call.body.instance_secret is None:
+        if not await platform.read(agents.is_known, token.pool_id, call.body.instance_id, call.body.instance_secret):
             # Only newcomers: after an outage a whole fleet comes back at once, and each proves who it is.
             within(registers, token.id, "registrations")
             within(registers, f"ip {peer()}", "registrations")

@@ -7,6 +7,7 @@ Every answer tells the task's status, so that a cancellation arrives even where 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial, wraps
@@ -41,7 +42,7 @@ from iac.domain.work import Result, RunTask, SavedPlan, StatePush, TaskData
 from iac.errors import BadRequest, Fenced, Forbidden, IacError, Invalid, Unavailable
 from iac.store import assignments, logs, pools, standings, tasks
 from iac.store.database import Connection
-from iac.web.agent_auth import CHUNKS, NOTES, RESULTS, STATES, asked_path, peer, within
+from iac.web.agent_auth import CHUNKS, NOTES, RESULTS, STATES, asked_path, one_of, peer, within
 from iac.web.errors import answer_for
 from iac.web.platform import Platform
 from iac.web.routing import JSON, MIB, Api, Call, Method, NoQuery
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 ONE = "/api/v1/agents/tasks/<int(max=9223372036854775807):task_id>"
 TAG = "Agent API"
 INFLATIONS = 2
+CHUNKS_AT_ONCE = 4 + 4
+"""Of one agent. An agent sends four at a time; of those whose connections broke, the server may not know yet."""
 LARGE_CHUNK = MIB
 STATE_LIMIT, STATE_INFLATED = 128 * MIB, 256 * MIB
 PLAN_LIMIT = 192 * MIB
@@ -194,7 +197,7 @@ def data_body(data: TaskData) -> DataBody:
 
 
 def _log(api: Api, platform: Platform) -> None:
-    chunks, inflating = Rates(CHUNKS), trio.CapacityLimiter(INFLATIONS)
+    chunks, flying, inflating = Rates(CHUNKS), Counter[str](), trio.CapacityLimiter(INFLATIONS)
 
     def checked(body: LogChunkBody) -> bytes:
         data = log_chunks.unpacked(
@@ -223,8 +226,9 @@ def _log(api: Api, platform: Platform) -> None:
         # A log that comes in large pieces is held up by nothing but the line; many small ones are not honest.
         if (call.body.length or 0) < LARGE_CHUNK:
             within(chunks, held.fence, "log chunks")
-        data = await unpacked(held, call.body)
-        after = await platform.accessor.save_task_log(order_of(held), call.body.offset, data, from_afar=True)
+        with one_of(flying, held.agent_id, CHUNKS_AT_ONCE, "log chunks at once"):
+            data = await unpacked(held, call.body)
+            after = await platform.accessor.save_task_log(order_of(held), call.body.offset, data, from_afar=True)
         return LogChunkAnswer(next_offset=after)
 
     @_operation(

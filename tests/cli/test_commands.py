@@ -168,6 +168,7 @@ async def test_tasks_are_listed_shown_and_cancelled(iac: CommandLine, tmp_path: 
         cancelled = await iac("task", "cancel", task, "--follow", "--json", expect=1)
         assert cancelled.json["status"] == "cancelled"
         assert (await iac("task", "cancel", task, "--json", expect=1)).json["error"]["code"] == "already_final"
+        assert (await iac("task", "flush-log", task, "--json", expect=1)).json["error"]["code"] == "illegal_transition"
         assert (await iac("task", "logs", "99", "--json", expect=1)).json["error"]["code"] == "not_found"
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from iac.cli.client import ApiClient, ApiError, End, LogBytes, StatusEvent, Unreachable
+from iac.cli.client import ApiClient, ApiError, End, LogBytes, Rewound, StatusEvent, Unreachable
 from tests.cli.broken_server import LOG, Breaking, end_event, event, log_event, log_server
 
 
@@ -96,3 +96,25 @@ def test_a_proxy_that_has_no_server_behind_it_is_waited_for() -> None:
     script = Scripted((502, b"<html>bad gateway"), (200, log_event(0, b"x") + end_event(1)))
     with log_server(script) as url, quick_client(url) as client:
         assert [told.data for told in client.follow_log(5) if isinstance(told, LogBytes)] == [b"x"]
+
+
+def test_live_bytes_that_were_not_stored_are_taken_back_and_equal_ones_are_not_told_twice() -> None:
+    script = Scripted(
+        (
+            200,
+            log_event(0, b"same, live\n")
+            + event("reset", {"offset": 4})
+            + log_event(4, b", li")  # so far it is the same
+            + log_event(8, b"st\n")
+            + event("reset", {"offset": 9})
+            + end_event(9),
+        ),
+    )
+    with log_server(script) as url, quick_client(url) as client:
+        events = [told for told in client.follow_log(5) if not isinstance(told, End)]
+    assert events == [
+        LogBytes(0, 11, b"same, live\n"),
+        Rewound(8),
+        LogBytes(8, 11, b"st\n"),
+        Rewound(9),
+    ]

@@ -207,6 +207,23 @@ async def test_a_task_says_why_no_agent_takes_it_and_what_to_do(
         assert "iac pool allow hosts shop" in (await iac("task", "show", str(task))).out
 
 
+async def test_on_a_narrow_terminal_a_table_keeps_names_and_what_is_said(
+    iac: CommandLine, tmp_path: Path, database_url: str
+) -> None:
+    async with running_server(tmp_path / "data", database_url) as server:
+        iac = iac.but(url=server.url, more={"COLUMNS": "80"})
+        await iac("pool", "create", "a-pool-with-a-long-name", "--description", "hosts-in-the-rack-downstairs")
+
+        def look() -> str:
+            with on_terminal(iac, "pool", "list") as shown:
+                assert shown.ended() == 0
+                return shown.shown.decode()
+
+        shown = await trio.to_thread.run_sync(look)
+        assert "a-pool-with-a-long-name" in shown
+        assert "downstair" in shown, "to its end, on several lines"
+
+
 async def test_deleting_a_pool_asks_on_a_terminal(iac: CommandLine, tmp_path: Path, database_url: str) -> None:
     async with running_server(tmp_path / "data", database_url) as server:
         iac = iac.but(url=server.url)

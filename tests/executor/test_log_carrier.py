@@ -152,3 +152,31 @@ async def test_people_who_cannot_be_told_do_not_hold_up_the_log(tmp_path: Path) 
         await becomes(lambda: platform.data.endswith(LINE))
         forever.set()
     assert spool.complete
+
+
+async def test_on_a_slow_link_chunks_become_smaller_until_they_arrive(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    platform, sizes = Platform(), list[int]()
+    platform.gate.set()
+
+    async def prepare(offset: int, data: bytes) -> Post:
+        async def post() -> int:
+            sizes.append(len(data))
+            await trio.sleep(len(data) / 4000)
+            if len(data) > 200_000:  # the server waited long enough
+                raise Unavailable("cut")
+            return await platform.post(offset, data)
+
+        return post
+
+    carrier = Carrier(prepare=prepare, on_stage=platform.nobody, on_progress=platform.nobody)
+    policy = LogPolicy(limit=10**9, drain_within=3600, pace=Pace(chunk=16 * CHUNK, interval=10))
+    async with open_log(tmp_path / "raw", carrier, secrets=[], start=0, policy=policy) as (spool, _):
+        for _ in range(20):
+            os.write(spool.fd, LINE * 900)  # so little that it needs no thread, which a mock clock knows nothing of
+            await trio.sleep(0.2)
+        await trio.sleep(1000)
+    assert platform.data == LINE * 18_000
+    assert sizes[0] > 200_000
+    assert max(sizes[-4:-1]) <= 100_000

@@ -4,6 +4,7 @@ I1 an apply is started at most once          I5 what is served of a log is what 
 I2 copies of one plan never overlap          I6 no process of a task is left
 I3 a final status never changes              I7 no secret in any log, row or file that stays
 I4 states never go back, none is dropped     I8 a workspace is locked exactly while its outcome is not known
+                                             I9 an agent that ended has nothing left in its journal
 
 I3 and I4 are watched by triggers in the database, so that nothing that happens between two looks is missed.
 """
@@ -102,7 +103,8 @@ class Oracle:
         broken += await self._states()
         broken += await self._logs()
         broken += await self._secrets()
-        return broken + await self._locks()
+        broken += await self._locks()
+        return broken + [f"I9 {entry} is left" for place in self.work for entry in journal_of(place)]
 
     def events(self, command: str, event: str = "start") -> list[dict[str, Any]]:
         """What the ledgers say of one command."""
@@ -193,6 +195,11 @@ class Oracle:
             if (row["status"] == "lost" or applies) and not row["locks"]:
                 broken.append(f"I8 {row['name']} is not locked although task {row['id']} is {row['status']}")
         return broken
+
+
+def journal_of(data_dir: Path) -> list[Path]:
+    """The assignments that an agent has accepted and not brought to an end."""
+    return sorted((data_dir / "tasks").glob("*.json"))
 
 
 async def _run(c: Connection, statement: str) -> None:

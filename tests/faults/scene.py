@@ -29,6 +29,22 @@ CANARY = "correct-horse-battery-staple"
 """The value of a sensitive variable; the stand-in prints it into every log."""
 
 
+Message = dict[str, Any]
+"""A message of the control channel, as it is on the wire."""
+STRAIGHT = [("pending", "queued"), ("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
+"""The moves of a plan to which nothing happened."""
+
+
+def noting(heard: list[Message], *types: str) -> Callable[[Message], list[Message]]:
+    """Everything passes; messages of these types are noted, as soon as they were sent."""
+
+    def note(message: Message) -> list[Message]:
+        heard.extend([message] if message["type"] in types else [])
+        return [message]
+
+    return note
+
+
 @dataclass
 class Scene:
     """A server with a pool whose agents may serve the workspace `w`."""
@@ -43,7 +59,7 @@ class Scene:
     def agent(
         self, name: str = "first", *, direct: bool = False, **more: Any
     ) -> AbstractAsyncContextManager[AgentProcess]:
-        """An agent's process, behind the proxy unless `direct`."""
+        """An agent's process, behind the proxy unless `direct`; drained when the body has ended, if it still runs."""
         endpoint = self.server.url if direct else self.proxy.url
         data_dir = more.setdefault("data_dir", self.root / "agents" / name)
         self.oracle.work.append(data_dir)
@@ -57,6 +73,8 @@ class Scene:
         async with started as agent:
             self.oracle.logs.append(agent.log_file)
             yield agent
+            if agent.process.returncode is None:
+                assert await agent.stop() == 0
 
     def acts(self, **commands: Mapping[str, Any]) -> None:
         """How the stand-in behaves from now on; what is not named is done at once. It always prints the canary."""

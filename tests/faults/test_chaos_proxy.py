@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 import trio
 
+from tests.faults.scene import Message, noting
 from tests.harness.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.harness.frames import BINARY, Frame, Frames, frame
 from tests.harness.http_wire import Source
@@ -179,11 +180,15 @@ async def test_a_one_way_black_hole_takes_only_that_way() -> None:
 
 async def test_what_is_held_comes_later() -> None:
     async with behind_a_proxy() as (_, proxy), a_channel(proxy) as stream:
+        sent: list[Message] = []
+        proxy.up.rewrite(noting(sent, "late"))
         proxy.up.hold()
-        await stream.send_all(said(type="late"))
+        for number in range(20):
+            await stream.send_all(said(type="late", number=number))
         assert await hears_nothing(stream)
+        assert len(sent) == 20  # it was seen on its way
         proxy.passes()
-        assert await message_of(stream, Frames()) == {"type": "late"}
+        assert await message_of(stream, Frames()) == {"type": "late", "number": 0}
 
 
 async def test_a_reset_is_felt_at_once() -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.faults.scene import Scene, a_scene
-from tests.faults.test_orders import noting
-from tests.faults.test_partitions import STRAIGHT
+from tests.faults.scene import STRAIGHT, Message, Scene, a_scene, noting
 from tests.harness.agent_process import AgentProcess
 from tests.harness.chaos_way import Way
 from tests.harness.frames import BINARY, frame
 from tests.system.scenes import becomes
 
-Message = dict[str, Any]
 WRONG = {"agent_id": 7, "seq": "one", "tasks": {"a": None}, "task_id": "7", "fence": -1.5, "action": ["plan"]}
 
 

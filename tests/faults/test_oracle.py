@@ -58,6 +58,10 @@ async def test_it_finds_nothing_until_something_is_broken(tmp_path: Path, databa
         with oracle.ledgers[0].open("a") as ledger:
             ledger.write(json.dumps(again) + "\n")
         await becomes_broken("SELECT 1", "I1", "I3", "I4", "I4", "I4", "I5", "I7")
+        left = agent.data_dir / "tasks" / "1-1.json"
+        left.touch()
+        await becomes_broken("SELECT 1", "I1", "I3", "I4", "I4", "I4", "I5", "I7", "I9")
+        left.unlink()
         with agent.log_file.open("a") as log:
             log.write(f"a token: {scene.token}\n")
         await becomes_broken("SELECT 1", "I1", "I3", "I4", "I4", "I4", "I5", "I7", "I7")

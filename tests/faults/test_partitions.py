@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scene import a_scene
+from tests.faults.scene import STRAIGHT, a_scene
 from tests.harness.scaled import NOTICES
 from tests.system.scenes import becomes
 
-STRAIGHT = [("pending", "queued"), ("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
 UNHEARD = "answered no heartbeat"
 """What an agent says when it has noticed."""
 
@@ -34,7 +33,7 @@ async def test_row_19_a_plan_fences_itself_when_the_partition_outlasts_its_lease
     tmp_path: Path, database_url: str
 ) -> None:
     """19, 90 s: the plan self-fences; the server has not given up, and makes the second attempt when it hears of it."""
-    async with a_scene(tmp_path, database_url, times={"lease": 3.0}) as scene, scene.agent(times=NOTICES):
+    async with a_scene(tmp_path, database_url, times={"lease": 4.0}) as scene, scene.agent(times=NOTICES):
         scene.acts(plan=scene.waiting)
         task = await scene.server.task("w", "plan")
         await scene.runs("plan")
@@ -48,27 +47,26 @@ async def test_row_19_a_plan_fences_itself_when_the_partition_outlasts_its_lease
         assert len(scene.oracle.events("plan")) == 2
 
 
+@pytest.mark.slow_fault
 async def test_row_19_a_plan_that_is_given_up_runs_elsewhere_and_never_twice_at_once(
     tmp_path: Path, database_url: str
 ) -> None:
     """19, 10 min, a plan: the second attempt runs on another agent; the first copy is dead by then, its words late."""
     async with (
-        a_scene(tmp_path, database_url, times={"lease": 2.5, "lost_after": 7.0}) as scene,
+        a_scene(tmp_path, database_url, times={"lease": 5.0, "lost_after": 12.0}) as scene,
         scene.agent(times=NOTICES) as first,
     ):
         scene.acts(plan=scene.waiting)
         task = await scene.server.task("w", "plan")
         await scene.runs("plan")
         scene.proxy.blackhole()
-        async with scene.agent("second", direct=True) as second:
+        async with scene.agent("second", direct=True):
             await scene.runs("plan", 2)
             scene.proxy.passes()
             await first.says("connected", 2)
             scene.go()
             shown = await scene.server.until(task, "succeeded")
             assert (shown["attempt"], shown["agent_name"]) == (2, "second")
-            assert await second.stop() == 0
-        assert await first.stop() == 0
 
 
 @pytest.mark.parametrize("when", ["after", "while"])
@@ -76,7 +74,7 @@ async def test_row_19_a_lost_apply_keeps_its_lock_and_goes_on_when_it_is_heard_a
     tmp_path: Path, database_url: str, when: str
 ) -> None:
     """19, 10 min, an apply: lost, then T15 (it ends `after` the partition) or T16 (it ended meanwhile, `while`)."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene, scene.agent(times=NOTICES) as agent:
+    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene, scene.agent(times=NOTICES):
         scene.acts(apply=scene.waiting)
         task = await scene.confirmed_apply()
         await scene.runs("apply")
@@ -95,7 +93,6 @@ async def test_row_19_a_lost_apply_keeps_its_lock_and_goes_on_when_it_is_heard_a
         workspace = await scene.call("GET", "/workspaces/w")
         assert (workspace["lock"], workspace["state_uncertain"], workspace["state_serial"]) == (None, False, 1)
         assert not scene.oracle.events("apply", "sigterm")
-        assert await agent.stop() == 0
 
 
 @pytest.mark.parametrize("way", ["up", "down"])

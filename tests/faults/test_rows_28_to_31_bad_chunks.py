@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from iac.domain.messages import RunTaskOrder
+from iac.web.agent_tasks import CHUNKS_AT_ONCE
 from tests.fakes.scripted_agent import ScriptedAgent, packed, sha256
 from tests.harness.agents import an_agent
 from tests.harness.killable import killable_server
@@ -150,9 +151,10 @@ async def test_row_31_bombs_and_broken_gzip_are_refused_and_cost_the_server_no_m
                 nursery.start_soon(agent.log, order, honest)
         before = program.memory("VmHWM")
 
+        in_flight = trio.CapacityLimiter(CHUNKS_AT_ONCE)  # as many as an agent may have on their way
         async with trio.open_nursery() as nursery:
             for data, status in [*hostile.values(), *[hostile["a bomb"]] * 8]:
-                nursery.start_soon(refused, agent, order, data, status)
+                nursery.start_soon(refused, agent, order, data, status, in_flight)
 
         assert program.memory("VmHWM") - before < GROWTH
         position = (await agent.task(order, "GET", "/logs/chunk")).json()
@@ -161,8 +163,11 @@ async def test_row_31_bombs_and_broken_gzip_are_refused_and_cost_the_server_no_m
         await agent.status(order, "failed", log=honest + b"the end")
 
 
-async def refused(agent: ScriptedAgent, order: RunTaskOrder, data: bytes, status: int) -> None:
+async def refused(
+    agent: ScriptedAgent, order: RunTaskOrder, data: bytes, status: int, in_flight: trio.CapacityLimiter
+) -> None:
     body = {"offset": 7 * MIB, "data": base64.b64encode(data).decode(), "checksum": sha256(b"?")}
-    answer = await raw(agent, order, body)
+    async with in_flight:
+        answer = await raw(agent, order, body)
     assert answer.status_code == status, answer.text
     assert error(answer)["code"] == ("chunk_too_large" if status == 413 else error(answer)["code"])

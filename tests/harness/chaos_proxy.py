@@ -34,6 +34,8 @@ from tests.harness.http_wire import Head, Put, Source, length_of
 
 BUFFER = 16 * 1024
 """Bytes that the kernel keeps for the proxy: a slow link has to be felt by those who send."""
+ON_THE_WAY = 2
+"""Pieces that are taken from a sender before its receiver has them."""
 
 
 @dataclass(eq=False)
@@ -192,10 +194,15 @@ class _Connection:
         read: Callable[[Way, Source, Put], Awaitable[None]],
     ) -> None:
         lane = way.enter(sink)
-        on_the_way, arriving = trio.open_memory_channel[tuple[float, bytes]](2)
+        on_the_way, arriving = trio.open_memory_channel[tuple[float, bytes]](inf)
 
         async def put(data: bytes) -> None:
-            await on_the_way.send((trio.current_time() + way.seconds, data))
+            on_the_way.send_nowait((trio.current_time() + way.seconds, data))
+            # A sender feels a slow receiver; but what is held is taken all the same, or nobody would know what was sent.
+            while way.mode != "hold" and on_the_way.statistics().current_buffer_used > ON_THE_WAY:
+                lane.taken = trio.Event()
+                await lane.taken.wait()
+            await trio.lowlevel.checkpoint()
 
         try:
             async with trio.open_nursery() as nursery:
@@ -212,6 +219,7 @@ class _Connection:
 
     async def _deliver(self, way: Way, lane: Lane, arriving: trio.MemoryReceiveChannel[tuple[float, bytes]]) -> None:
         async for due, data in arriving:
+            lane.taken.set()
             await trio.sleep_until(due)
             await lane.go_on.wait()
             if way.mode == "hole" or lane.lost:

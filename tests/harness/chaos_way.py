@@ -51,6 +51,7 @@ class Way:
         self.mode = "hold"
         for lane in self._lanes:
             lane.go_on = trio.Event()
+            lane.taken.set()
 
     def forget(self) -> None:
         """Open connections are dead from now on, and nobody is told; new ones pass."""
@@ -106,6 +107,8 @@ class Lane:
 
     sink: trio.SocketStream
     go_on: trio.Event = field(default_factory=trio.Event)
+    taken: trio.Event = field(default_factory=trio.Event)
+    """Set when something of what is on its way was handed over."""
     lost: bool = False
     shut: bool = False
     carried: int = 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
+
 import pytest
 import trio
 
 from iac.errors import StartFailed
-from iac.store import migrating
+from iac.store import logs, migrating
 from iac.store.database import Connection, Database, open_database
+from iac.store.log_cache import LogCache
 from iac.store.migrating import Migration, migrate, migrations
 from tests.harness.postgres import fresh_database
 from tests.store import given
@@ -20,8 +24,8 @@ def empty_url(postgres: str) -> str:
     return fresh_database(postgres, empty=True)
 
 
-async def run(c: Connection, sql: str) -> None:
-    await c.run(sql)
+async def run(c: Connection, /, sql: str, **values: object) -> None:
+    await c.run(sql, **values)
 
 
 async def tables(database: Database) -> list[str]:
@@ -79,6 +83,28 @@ async def test_what_is_new_is_applied_after_what_is_there(database: Database, mo
     monkeypatch.setattr(migrating, "migrations", lambda: [*migrations(), new])
     assert await migrate(database) == ["9998_new.sql"]
     assert await migrate(database) == []
+
+
+async def test_logs_from_before_the_disk_cache_are_read_and_go_on(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = migrations()
+    async with open_database(empty_url) as database:
+        monkeypatch.setattr(migrating, "migrations", lambda: known[:2])
+        await migrate(database)
+        await database.tx(run, "ALTER TABLE log_stream DROP CONSTRAINT log_stream_task_id_fkey")
+        for fence, state in ((1, "complete"), (2, "open")):
+            stream = "INSERT INTO log_stream (task_id, fence, phase, length, state) VALUES (7, :f, 'plan', 6, :state)"
+            await database.tx(run, stream, f=fence, state=state)
+            packed = gzip.compress(b"old %d\n" % fence)
+            await database.tx(run, "INSERT INTO log_chunk VALUES (7, :f, 0, 6, :packed)", f=fence, packed=packed)
+        monkeypatch.setattr(migrating, "migrations", lambda: known)
+        assert await migrate(database) == NAMES[2:]
+        cache = LogCache(database, tmp_path)
+        assert (await cache.read(7, 0, 100)).data == b"old 1\nold 2\n"
+        assert await cache.append(7, 2, 6, b"new", limit=100) == 9
+        assert (await cache.read(7, 0, 100)).data == b"old 1\nold 2\nnew"
+        assert (await database.read(logs.stream, 7, 1)).verified is True
 
 
 def test_migrations_are_numbered_without_gap_or_double() -> None:

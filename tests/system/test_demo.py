@@ -62,6 +62,8 @@ def beside(directory: Path, tmp_path: Path) -> Iterator[Background]:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
+            # Whoever runs the tests in the background has SIGINT ignored, and what is started inherits that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
         )
     try:
         yield Background(process, output)

@@ -230,3 +230,25 @@ async def test_a_journal_is_written_before_the_server_hears_of_it(tmp_path: Path
                 )
             assert answer.status_code == 200
             await gone(agent)
+
+
+async def test_a_hard_revoked_agent_stops_its_apply_keeps_its_files_and_ends_with_3(
+    tmp_path: Path, database_url: str
+) -> None:
+    ready = tmp_path / "ready"
+    async with a_host(tmp_path, database_url, {"apply": {"ready_file": str(ready), "sleep": "forever"}}) as host:
+        async with host.agent() as agent:
+            task = await host.server.task("w", "plan_and_apply", auto_apply=True)
+            await exists(ready)
+            [token] = (await host.server.call("GET", "/api/v1/agent-pools/pool/tokens"))["items"]
+            path = f"/api/v1/agent-pools/pool/tokens/{token['id']}"
+            await host.server.call("DELETE", path, params={"mode": "hard"})
+            assert await agent.ended() == 3
+        assert [entry["event"] for entry in host.ledger if entry["command"] == "apply"] == ["start", "sigterm", "stop"]
+        versions = (await host.server.call("GET", "/api/v1/workspaces/w/state-versions"))["items"]
+        assert [version["verdict"] for version in versions] == ["quarantined"]
+        [place] = [each for each in host.tasks.iterdir() if each.is_dir()]
+        assert (place / "state" / "terraform.tfstate").exists()
+        assert (place / "raw.log").exists()
+        assert (await host.server.call("GET", f"/api/v1/tasks/{task}"))["status"] == "cancelling"
+        assert (await host.server.call("GET", "/api/v1/workspaces/w"))["lock"] is not None

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import msgspec
 
-from iac.domain.messages import FlushLogs, RunTaskOrder
+from iac.domain.agent_tokens import make_token
+from iac.domain.messages import LiveSubscribe, RunTaskOrder
 from iac.web.app import api_of
 from iac.web.platform import Platform
 from tests.fakes.scripted_agent import ScriptedAgent, held
@@ -93,6 +94,8 @@ async def test_newcomers_are_let_in_one_after_the_other_and_known_agents_at_once
         body = {"name": "agent", "instance_id": "instance-21", "boot_id": agent.boot}
         refused = await agent.call("POST", "/agents/register", agent.pool_token, json=body, expect=429)
         assert (error(refused)["code"], int(refused.headers["Retry-After"]) >= 1) == ("rate_limited", True)
+        guessed = {**body, "instance_secret": make_token("instance", b"x" * 32)}
+        await agent.call("POST", "/agents/register", agent.pool_token, json=guessed, expect=429)
         for number, known in enumerate(made):
             await agent.register(instance_id=f"instance-{number}", instance_secret=known.instance_secret)
 
@@ -273,4 +276,4 @@ async def test_a_watched_log_is_asked_for_more_often(tmp_path: Path, database_ur
                     paces.append(float(answer.headers["X-IAC-Log-Interval-S"]))
                     await scene.agent.status(order, "failed", log=b"x")
             assert paces == [1]
-        await scene.link.get(FlushLogs, fence=order.fence)
+        await scene.link.get(LiveSubscribe, fence=order.fence)
