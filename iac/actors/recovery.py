@@ -101,7 +101,7 @@ class Salvage:
             receipt = await collector.log_and_state(run, began or COLLECTED, start=data.log_offset, limit=limit)
         else:
             receipt = await collector.state(run, began or COLLECTED)
-        if run.knows_end and task.status == "lost" and await self._ended(run):
+        if began and run.knows_end and task.status == "lost" and await self._ended(run):
             return
         if run.log is not None:
             await self.accessor.close_log(order, run.log)

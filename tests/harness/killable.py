@@ -53,8 +53,8 @@ class Killable:
         return [json.loads(line) for line in self.log_file.read_text().splitlines() if line.startswith("{")]
 
 
-def processes_of(data_dir: Path) -> list[int]:
-    """Every process that runs for a task of this server, however far it went away from it; their shims among them."""
+def processes_of(data_dir: Path, *, shims: bool = False) -> list[int]:
+    """Every process that runs for a task of this server, however far it went away from it; their shims too, if asked for."""
     place = f"{data_dir.absolute()}/tasks/".encode()
     found = []
     for name in os.listdir("/proc"):
@@ -64,7 +64,7 @@ def processes_of(data_dir: Path) -> list[int]:
         except OSError:
             continue
         of_a_task = any(entry.startswith(b"TMPDIR=" + place) for entry in environment.split(b"\0"))
-        if of_a_task or (b"shim.py" in arguments and place in arguments):
+        if of_a_task or (shims and b"shim.py" in arguments and place in arguments):
             found.append(int(name))
     return found
 

@@ -159,10 +159,10 @@ async def test_a_machine_that_loses_its_power_keeps_what_terraform_had_written(
         task = await talkative(program, gate)
         raw = kept_raw(tmp_path / "data", tmp_path)
         await program.kill()
-        for pid in processes_of(tmp_path / "data"):
+        for pid in processes_of(tmp_path / "data", shims=True):
             with suppress(ProcessLookupError):  # the shell's own `sleep` comes and goes
                 os.kill(pid, signal.SIGKILL)
-    await becomes(lambda: not processes_of(tmp_path / "data"))
+    await becomes(lambda: not processes_of(tmp_path / "data", shims=True))
 
     async with killable_server(tmp_path, database_url) as program:
         after = await recovered(program, task)

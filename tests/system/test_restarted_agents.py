@@ -82,7 +82,7 @@ async def exists(path: Path) -> None:
 async def gone(agent: AgentProcess) -> None:
     """The host lost power: the agent, and all that it had started."""
     await agent.kill()
-    for pid in processes_of(agent.data_dir):
+    for pid in processes_of(agent.data_dir, shims=True):
         os.kill(pid, 9)
 
 
