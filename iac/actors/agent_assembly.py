@@ -98,9 +98,9 @@ def assemble(
     desk = Desk(parts, boot_id)
     accessor = RemoteDataAccessor(client, desk.token_of, boot_id=boot_id, listeners=_listeners(desk))
     if execute_with is None:
-        hooks = Hooks(on_step=desk.stepped, why_stopped=desk.why_stopped)
+        hooks = Hooks(on_step=desk.stepped, why_stopped=desk.why_stopped, leased_until=desk.leased_until)
         executor = _executor(settings, accessor, env, replace(policy, log_pace=pace), hooks)
-        desk.follow(executor.spool_of)
+        desk.follow(executor.spool_of, executor.prolong)
         execute: Execute = executor.execute
     else:
         execute = execute_with(accessor)

@@ -73,6 +73,9 @@ def _no_spool(fence: int) -> LogSpool | None:
     return None
 
 
+def _nobody(fence: int, until: float) -> None: ...
+
+
 class Desk:
     """One agent's. `orders` and `cancellations` are where the worker and the canceller get their work."""
 
@@ -82,11 +85,12 @@ class Desk:
         self._to_canceller, self.cancellations = trio.open_memory_channel[CancelTask](QUEUED_ORDERS)
         self._conn_seq = 0
         self._spool_of: Callable[[int], LogSpool | None] = _no_spool
+        self._prolong: Callable[[int, float], None] = _nobody
         self.streamer = LiveStreamer(self._spool, parts.line.show, parts.line.live.budget)
 
-    def follow(self, spool_of: Callable[[int], LogSpool | None]) -> None:
-        """Where the logs of the runs are to be found."""
-        self._spool_of = spool_of
+    def follow(self, spool_of: Callable[[int], LogSpool | None], prolong: Callable[[int, float], None]) -> None:
+        """Where the logs of the runs are to be found, and who is told that a run's lease goes on."""
+        self._spool_of, self._prolong = spool_of, prolong
 
     # What is said
 
@@ -131,6 +135,7 @@ class Desk:
         pace.chunk = min(max(welcome.log.chunk_bytes, LEAST_CHUNK), MOST_CHUNK)
         pace.interval = welcome.log.interval_s
         self._perform(self._state.welcomed(welcome, sent_at=sent_at, now=self._parts.clock()))
+        self._prolong_all()
 
     def hear(self, message: FromServer) -> None:
         match message:
@@ -139,6 +144,7 @@ class Desk:
                 if sent_at is not None:
                     now = self._parts.clock()
                     self._perform(self._state.acknowledged(message, sent_at=sent_at, now=now))
+                    self._prolong_all()
             case LiveSubscribe() | LiveUnsubscribe():
                 self.streamer.hear(message)
             case Error():
@@ -167,6 +173,9 @@ class Desk:
 
     def token_of(self, order: RunTask) -> str | None:
         return self._state.token_of(order.fence)
+
+    def leased_until(self, order: RunTask) -> float:
+        return self._state.leased_until(order.fence)
 
     def may_start(self, order: RunTask) -> bool:
         return self._state.may_start(order.fence, self._parts.clock())
@@ -222,6 +231,10 @@ class Desk:
 
     def _spool(self, fence: int) -> LogSpool | None:
         return self._spool_of(fence)
+
+    def _prolong_all(self) -> None:
+        for fence in self._state.fences:
+            self._prolong(fence, self._state.leased_until(fence))
 
     def _progress(self, fence: int) -> Progress:
         spool = self._spool_of(fence)

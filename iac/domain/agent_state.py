@@ -53,6 +53,8 @@ TOMBSTONE = 600.0
 """Seconds for which a cancellation is remembered that came before its order."""
 CLOSED = 7 * 86400.0
 """Seconds for which a finished assignment is remembered."""
+DEAD_MAN = 13 / 12
+"""Of a lease: after so long the shim of a plan stops it, should the agent be dead."""
 DISK_RESERVE = 256 * 1024 * 1024
 """Bytes that must be free for a task to be taken."""
 
@@ -82,8 +84,6 @@ class AgentState:
         self._drain_until = inf
         self._apply_alone = False
 
-    # What others want to know.
-
     @property
     def draining(self) -> bool:
         return self._leaving or self._told_to_drain
@@ -102,6 +102,11 @@ class AgentState:
         """The task token of an assignment; the newest, should the server have sent several."""
         holding = self._held.get(fence)
         return None if holding is None else holding.token
+
+    def leased_until(self, fence: int) -> float:
+        """Until when the run may go on without us: a little longer than with us, so that there is one who stops it."""
+        holding = self._held.get(fence)
+        return inf if holding is None else holding.leased_until(self._lease_s * DEAD_MAN)
 
     def may_start(self, fence: int, now: float) -> bool:
         """Whether Terraform may be started: not a plan whose lease is over, because another agent may have it."""
@@ -146,8 +151,6 @@ class AgentState:
     def unheard(self) -> list[Effect]:
         """The ends that the server has not confirmed yet."""
         return [Say(finished(holding)) for holding in self._held.values() if holding.ended]
-
-    # What the server says.
 
     def welcomed(self, welcome: Welcome, *, sent_at: float, now: float) -> list[Effect]:
         """The answer to a hello that was sent at `sent_at`: times, and a verdict on what is held."""
@@ -288,8 +291,7 @@ class AgentState:
         return [holding for holding in self._held.values() if not holding.ended]
 
     def _expired(self, holding: Holding, now: float) -> bool:
-        # An apply never stops because its agent lost the server.
-        return holding.order.action == "plan" and now > holding.lease_from + self._lease_s
+        return now > holding.leased_until(self._lease_s)
 
     def _extend(self, fences: Iterable[int], sent_at: float) -> None:
         self._heard_at = max(self._heard_at, sent_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, TypeVar
 
 from iac.domain.messages import CancelAck, Held, Refusal, RunTaskOrder, TaskAccepted, TaskFinished, TaskRejected, Wanted
@@ -52,6 +53,10 @@ class Holding:
     @property
     def ended(self) -> bool:
         return self.ended_at is not None
+
+    def leased_until(self, lease_s: float) -> float:
+        """When it is stopped if the server is not heard again. An apply never stops because its agent lost the server."""
+        return inf if self.order.action == "apply" else self.lease_from + lease_s
 
 
 View = Callable[[int], Progress]

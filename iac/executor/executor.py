@@ -61,6 +61,11 @@ class TerraformExecutor:
         run = self._runs.get(fence)
         return None if run is None else run.spool
 
+    def prolong(self, fence: int, until: float) -> None:
+        """The lease of a running assignment goes on until then, by CLOCK_BOOTTIME."""
+        if run := self._runs.get(fence):
+            run.prolong(until)
+
     async def execute(self, order: RunTask, hurry: trio.Event | None = None) -> None:
         """Claims, runs and reports. Cancelled, it stops Terraform, stores what there is, reports, and lets it go on.
 
@@ -133,6 +138,7 @@ class TerraformExecutor:
 
     async def _steps(self, run: Run) -> None:
         run.begin("fetching")
+        run.prolong(self._hooks.leased_until(run.order))
         await steps.prepare(run, self._binaries, self._cli_config)
         await steps.init(run)
         if run.order.action == "plan":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from signal import SIGKILL
 
@@ -18,6 +20,8 @@ from iac.executor.log_spool import LogPolicy, LogSpool, Pace
 from iac.executor.process import Ended, Ladder, LadderStep, ProcessFacts, run_terraform
 from iac.executor.shimming import EndRecord, Shim
 from iac.executor.workdir import Workdir
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +54,21 @@ def _not_us(order: RunTask) -> str | None:
     return None
 
 
+def _for_ever(order: RunTask) -> float:
+    return inf
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Who follows the runs beside the platform; called in the loop, must not block.
 
-    `why_stopped` gives the runner's own reason for a cancelled run, None when somebody else wanted it.
+    `why_stopped` gives the runner's own reason for a cancelled run, None when somebody else wanted it; `leased_until` says
+    how long a run may go on without anybody (seconds of CLOCK_BOOTTIME), as it is when it begins.
     """
 
     on_step: Callable[[RunTask, LadderStep], None] = _nobody
     why_stopped: Callable[[RunTask], str | None] = _not_us
+    leased_until: Callable[[RunTask], float] = _for_ever
 
 
 class StepFailed(Exception):
@@ -131,6 +141,18 @@ class Run:
         if ended.exit_code not in allowed:
             raise StepFailed(failed, _how_it_ended(arguments[0], ended), exit_code=ended.exit_code)
         return ended
+
+    def prolong(self, until: float) -> None:
+        """Tells the shim how long it may let Terraform run, should it never hear of us again; infinite: for ever."""
+        if until == inf:
+            return
+        lease = self.workdir.root / "lease"
+        draft = lease.with_suffix(".new")
+        try:
+            draft.write_text(repr(until))
+            draft.replace(lease)
+        except OSError as error:
+            log.error("a lease was not written down", extra={"task_id": self.order.task_id, "error": str(error)})
 
     @property
     def knows_end(self) -> bool:
