@@ -39,5 +39,5 @@ async def test_an_executor_of_ones_own_claims_and_reports_like_the_one_for_terra
         assert finished.result_id == str(made.order.fence)
         assert made.result is not None
         assert (made.claims, made.result.status, len(claimed)) == (1, "failed", 1)
-        assert not (tmp_path / "agent" / "tasks").exists()
+        assert not list((tmp_path / "agent" / "tasks").iterdir()), "no work directory, and nothing left in the journal"
         orders.stop.set()

@@ -62,9 +62,10 @@ class Scene:
         return Request(operation, path, self.body(operation)).send(client, **headers)
 
     def tables(self) -> list[str]:
-        """What is stored, but for who was heard when."""
+        """What is stored, but for who was heard when, and how far logs are copied."""
         parts = [
-            f"(SELECT md5(string_agg((to_jsonb(t) - 'last_used_at' - 'last_seen_at')::text, '|')) FROM {table} t)"  # noqa: S608
+            f"(SELECT md5(string_agg(row, '|' ORDER BY row)) FROM "  # noqa: S608
+            f"(SELECT (to_jsonb(t) - '{{last_used_at,last_seen_at,persisted,verified}}'::text[])::text AS row FROM {table} t) x)"
             for table in TABLES
         ]
         row: list[str] = self.api.rows(f"SELECT {', '.join(parts)}")[0]
