@@ -65,7 +65,8 @@ class Scene:
         """What is stored, but for who was heard when, and how far logs are copied."""
         parts = [
             f"(SELECT md5(string_agg(row, '|' ORDER BY row)) FROM "  # noqa: S608
-            f"(SELECT (to_jsonb(t) - '{{last_used_at,last_seen_at,persisted,verified}}'::text[])::text AS row FROM {table} t) x)"
+            f"(SELECT (to_jsonb(t) - '{{last_used_at,last_seen_at,persisted,verified}}'::text[])::text AS row "
+            f"FROM {table} t) x)"
             for table in TABLES
         ]
         row: list[str] = self.api.rows(f"SELECT {', '.join(parts)}")[0]
