@@ -9,27 +9,29 @@ socket (see iac.executor.shimming) for as long as somebody is there to give them
     ended.json      how the last command ended: durable before anybody is told
     lease           until when (seconds of CLOCK_BOOTTIME) a plan may run; past it, it is stopped. No file: for ever
 
-Frames both ways: four bytes of length, then JSON. An order to run comes with two descriptors, stdout and stderr.
+Frames both ways: four bytes of length, then what marshal makes of a dict; both ends are the same interpreter. An order to
+run comes with two descriptors, stdout and stderr. Every import here is paid for by every task, so it is the C modules below
+the usual ones that are taken: json, socket, signal and ctypes would cost more than the rest of the interpreter's start.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
+import _ctypes
+import _signal as signal  # type: ignore[import-not-found]
+import marshal
 import os
 import select
-import signal
-import socket
-import struct
 import sys
 import time
+from _socket import CMSG_LEN, SCM_RIGHTS, SOL_SOCKET, socket
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the lease, while one counts."""
 KILL_WITHIN = 5.0
 APART = 0.5
 PR_SET_CHILD_SUBREAPER = 36
-LENGTH = struct.Struct("!I")
+INT = 4
+LENGTH = 4
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 """What a terminal, a container or a service manager sends to everybody: whom it is meant for tells us by our orders."""
 
@@ -37,9 +39,9 @@ IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.
 class Shim:
     """One command at a time."""
 
-    def __init__(self, directory: str, orders: socket.socket) -> None:
+    def __init__(self, directory: str, orders: socket) -> None:
         self.directory = directory
-        self.orders: socket.socket | None = orders
+        self.orders: socket | None = orders
         self.received = bytearray()
         self.descriptors: list[int] = []
         self.pid = 0
@@ -78,24 +80,26 @@ class Shim:
 
     # Orders
 
-    def hear(self, orders: socket.socket) -> None:
+    def hear(self, orders: socket) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(orders, 64 * 1024, 4)
+            data, ancillary, _, _ = orders.recvmsg(64 * 1024, CMSG_LEN(2 * INT))
         except OSError:
-            data, descriptors = b"", []
-        self.descriptors += descriptors
+            data, ancillary = b"", []
+        for level, kind, numbers in ancillary:
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                self.descriptors += memoryview(numbers[: len(numbers) - len(numbers) % INT]).cast("i")
         if not data:
             self.orders = None
             orders.close()
             return
         self.received += data
-        while len(self.received) >= LENGTH.size:
-            (size,) = LENGTH.unpack_from(self.received)
-            if len(self.received) < LENGTH.size + size:
+        while len(self.received) >= LENGTH:
+            end = LENGTH + int.from_bytes(self.received[:LENGTH], "big")
+            if len(self.received) < end:
                 return
-            body = bytes(self.received[LENGTH.size : LENGTH.size + size])
-            del self.received[: LENGTH.size + size]
-            self.obey(json.loads(body))
+            body = bytes(self.received[LENGTH:end])
+            del self.received[:end]
+            self.obey(marshal.loads(body))  # noqa: S302 - from the one who started us
 
     def obey(self, order: dict) -> None:  # type: ignore[type-arg]
         if "signal" in order:
@@ -133,9 +137,9 @@ class Shim:
     def tell(self, message: dict) -> None:  # type: ignore[type-arg]
         if self.orders is None:
             return
-        body = json.dumps(message).encode()
+        body = marshal.dumps(message)
         try:
-            self.orders.sendall(LENGTH.pack(len(body)) + body)
+            self.orders.sendall(len(body).to_bytes(LENGTH, "big") + body)
         except OSError:
             self.orders = None
 
@@ -155,7 +159,8 @@ class Shim:
 
     def over(self, code: int) -> None:
         ended = {"number": self.number, "label": self.label, "exit_code": code, "signals": self.signals}
-        write(os.path.join(self.directory, "ended.json"), ended, durable=True)
+        # Only what an apply came to is worth a disk's time; the rest is done again.
+        write(os.path.join(self.directory, "ended.json"), ended, durable=self.label == "apply")
         self.kill_all()
         self.tell({**ended, **self.began, "swept": len(self.swept)})
 
@@ -227,7 +232,7 @@ def spawn(order: dict, out: int, err: int) -> int:  # type: ignore[type-arg]
         failure = file.read()
     if failure:
         os.waitpid(pid, 0)
-        number, what = json.loads(failure)
+        number, what = marshal.loads(failure)  # noqa: S302 - from our own child
         raise OSError(number, os.strerror(number), what)
     return pid
 
@@ -247,14 +252,15 @@ def become(order: dict, out: int, err: int, tells: int) -> None:  # type: ignore
             os.dup2(source, target)
         os.execvpe(order["argv"][0], order["argv"], order["env"])  # noqa: S606 - a list, and no shell
     except BaseException as error:  # nothing of this process may go on
-        os.write(tells, json.dumps([getattr(error, "errno", None) or 1, what]).encode())
+        os.write(tells, marshal.dumps((getattr(error, "errno", None) or 1, what)))
     os._exit(127)
 
 
 def adopt_orphans() -> bool:
     """Whether what loses its parent below us becomes our child, and nothing can slip away."""
     try:
-        return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
+        return bool(_ctypes.call_cdeclfunction(prctl, (PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0)
     except (OSError, AttributeError):
         return False
 
@@ -312,13 +318,22 @@ def write(path: str, content: dict, *, durable: bool) -> None:  # type: ignore[t
     draft = path + ".new"
     try:
         with open(draft, "w", encoding="ascii") as file:
-            json.dump(content, file)
+            file.write(as_json(content))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(draft, path)
     except OSError as error:
         sys.stderr.write(f"{path}: {error}\n")
+
+
+def as_json(value: object) -> str:
+    """Of numbers, plain words, None, and what is made of these."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{as_json(key)}: {as_json(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_json, value)) + "]"
+    return "null" if value is None else f'"{value}"' if isinstance(value, str) else str(int(str(value)))
 
 
 def drain(fd: int) -> None:
@@ -333,7 +348,8 @@ def main() -> None:
     os.umask(0o077)
     descriptor = int(sys.argv[2])
     os.set_inheritable(descriptor, False)  # whoever has it could give us orders
-    Shim(sys.argv[1], socket.socket(fileno=descriptor)).run()
+    Shim(sys.argv[1], socket(fileno=descriptor)).run()
+    os._exit(0)  # at once: somebody waits, and there is nothing to put in order
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import marshal
 import os
 import signal
 import socket
@@ -110,7 +111,7 @@ class Command:
 
     async def signal(self, number: int) -> None:
         """To Terraform alone."""
-        if await self._shim.order({"signal": number}):
+        if await self._shim.order({"signal": int(number)}):
             return
         with suppress(ProcessLookupError):
             if self._runs():
@@ -155,7 +156,7 @@ class Shim:
         await self._ready()
         self._numbers += 1
         number = self._numbers
-        order = {
+        order: dict[str, object] = {
             "number": number,
             "label": _label(argv),
             "argv": list(argv),
@@ -177,10 +178,10 @@ class Shim:
         """What it says of the end of a command; None when it ended itself before that."""
         return await self._next(number, lambda told: told.exit_code is not None)
 
-    async def order(self, order: Mapping[str, object], *, descriptors: Sequence[int] = ()) -> bool:
+    async def order(self, order: dict[str, object], *, descriptors: Sequence[int] = ()) -> bool:
         """False when nobody is there to obey."""
-        body = msgspec.json.encode(order)
-        head = program.LENGTH.pack(len(body))
+        body = marshal.dumps(order)
+        head = len(body).to_bytes(program.LENGTH, "big")
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
         try:
             # Whole, or the next order would be read as the rest of this one.
@@ -215,11 +216,11 @@ class Shim:
 
     def _take(self, received: bytearray) -> None:
         length = program.LENGTH
-        while len(received) >= length.size:
-            end = length.size + length.unpack_from(received)[0]
+        while len(received) >= length:
+            end = length + int.from_bytes(received[:length], "big")
             if len(received) < end:
                 return
-            told = msgspec.json.decode(bytes(received[length.size : end]), type=_Told)
+            told = msgspec.convert(marshal.loads(received[length:end]), _Told)  # noqa: S302 - from our own child
             del received[:end]
             self._told[told.number] = told
             self._ring()
