@@ -71,6 +71,7 @@ class Dispatcher:
         self._waits: Mapping[int, Wait] = {}
         self._served: dict[str, datetime] = {}
         self._missing: frozenset[int] = frozenset()
+        self._next_look = trio.Event()
 
     def wake(self) -> None:
         """Something happened."""
@@ -80,13 +81,21 @@ class Dispatcher:
         """Why the task waits, as of the last look; None for one that does not."""
         return why(task, self._waits.get(task.id))
 
+    async def settled(self, within: float) -> None:
+        """Returns when a look that begins after now has ended, or after so many seconds."""
+        ended = self._next_look
+        with trio.move_on_after(within):
+            await ended.wait()
+
     async def run(self) -> None:
         """Never returns; ends with its scope."""
         while True:
+            ended, self._next_look = self._next_look, trio.Event()
             try:
                 await self.look()
             except IacError as error:
                 log.warning("the waiting line cannot be moved on", extra={"error": error.message})
+            ended.set()
             await self._wakes.wait(LOOK_EVERY)
 
     async def look(self) -> None:

@@ -27,6 +27,8 @@ from iac.web import views
 from iac.web.paging import cut
 from iac.web.platform import Platform
 
+SETTLES_WITHIN = 0.5
+"""Seconds for which the answer to a new task waits until somebody was found to run it, or not."""
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*')
 
@@ -68,6 +70,8 @@ async def _beside(c: Connection, records: Sequence[Task]) -> _Beside:
 
 async def create(platform: Platform, workspace: str, asked: NewTask, *, by: str) -> bodies.TaskView:
     task = await platform.write(creation.create, platform.keyring, workspace, asked, by=by)
+    # Handing it out comes before answering: its runner need not wait for us, and the answer says why it waits, if it does.
+    await platform.dispatcher.settled(within=SETTLES_WITHIN)
     return (await shown(platform, [task]))[0]
 
 

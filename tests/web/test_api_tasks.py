@@ -30,6 +30,11 @@ def test_create_task_201(api: Served) -> None:
     assert verbs(api, made["id"]) == ["task.create"]
 
 
+def test_create_task_201_says_at_once_why_the_task_waits(api: Served) -> None:
+    made = api.operator.post(f"/workspaces/{idle(api)}/tasks", 201, json={"action": "plan"})
+    assert made["wait"]["code"] == "no_agent_online"
+
+
 @pytest.mark.parametrize("action", ["plan", "apply", "plan_and_apply", "destroy", "refresh_only"])
 def test_create_task_201_for_every_action(api: Served, action: str) -> None:
     task = api.operator.task(idle(api), action)
