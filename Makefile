@@ -26,7 +26,7 @@ demo: $(VENV)/.ready ## the whole story on this machine; ONESHOT=1 ends when it 
 	@$(RUN) -m demo
 
 test: $(VENV)/.ready ## every test but the faults that take long
-	$(RUN) -m pytest -n 2 --dist worksteal -q -m "not slow_fault"
+	$(RUN) -m pytest -n 3 --dist worksteal -q -m "not slow_fault"
 
 faults: $(VENV)/.ready ## every fault of the table (network, crashes, restarts), and how each row did
 	$(RUN) -m pytest -n 2 --dist worksteal -q tests/faults
