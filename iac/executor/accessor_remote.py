@@ -31,7 +31,7 @@ from iac.domain.agent_bodies import (
     StatusBody,
 )
 from iac.domain.work import ResourceProgress, Result, RunTask, SavedPlan, StatePush, StateReceipt, TaskData
-from iac.errors import BadRequest, Fenced, LogRefused, Unauthenticated
+from iac.errors import BadRequest, Fenced, Invalid, LogRefused, Unauthenticated
 from iac.executor.remote_client import AgentClient, Done
 
 T = TypeVar("T")
@@ -128,7 +128,12 @@ class RemoteDataAccessor:
 
     async def save_state_version(self, order: RunTask, push: StatePush) -> StateReceipt:
         body = await _packed(len(push.data), lambda: msgspec.json.encode(_state(push)))
-        answer = await self._ask(order, "POST", "state", StateAnswer, body)
+        try:
+            answer = await self._ask(order, "POST", "state", StateAnswer, body)
+        except Invalid as error:
+            if error.code != "state_invalid":
+                raise
+            return StateReceipt(verdict="quarantined", serial=None, reason=error.message)  # stored all the same
         return StateReceipt(verdict=answer.verdict, serial=answer.serial, reason=answer.reason)
 
     async def update_task(self, order: RunTask, result: Result) -> None:

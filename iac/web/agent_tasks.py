@@ -314,6 +314,9 @@ def _files(api: Api, platform: Platform) -> None:
             _in_scope(held)
         revoked = held.scope == "quarantine"
         receipt = await platform.accessor.save_state_version(order_of(held), push, revoked=revoked)
+        if receipt.verdict == "quarantined" and receipt.serial is None:
+            # Kept all the same: it may be the only trace of what the apply did.
+            raise Invalid(receipt.reason or "It is no usable state; it is kept.", code="state_invalid", path="$.state")
         answer = StateAnswer(verdict=receipt.verdict, serial=receipt.serial, reason=receipt.reason)
         return _json(answer, _VERDICTS[receipt.verdict])
 

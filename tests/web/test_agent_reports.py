@@ -234,7 +234,8 @@ async def test_a_state_is_current_then_a_duplicate_and_never_refused(tmp_path: P
         assert checkpoint.json()["verdict"] == "checkpoint"
         assert (await scene.agent.state(order, a_state(2), expect=201)).json()["verdict"] == "current"
         assert (await scene.agent.state(order, a_state(2), expect=200)).json()["verdict"] == "duplicate"
-        for odd in (a_state(2, "lin-2"), a_state(1), b"not a state at all"):
+        assert error(await scene.agent.state(order, b"not a state at all", expect=422))["code"] == "state_invalid"
+        for odd in (a_state(2, "lin-2"), a_state(1)):
             answer = await scene.agent.state(order, odd, expect=202)
             assert (answer.json()["verdict"], bool(answer.json()["reason"])) == ("quarantined", True)
         wrong = await scene.agent.state(order, a_state(3), body={"sha256": sha256(b"x")}, expect=400)

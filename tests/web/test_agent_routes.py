@@ -330,8 +330,17 @@ def test_store_state_200_for_what_is_there(applying: tuple[HttpAgent, RunTaskOrd
 def test_store_state_202_for_what_cannot_be_current(applying: tuple[HttpAgent, RunTaskOrder]) -> None:
     agent, order = applying
     agent.of(order, "store_state", state_body(state(2)), 201)
-    for odd in (state(1), state(3, "another-lineage"), b"no state at all"):
+    for odd in (state(1), state(3, "another-lineage")):
         assert agent.of(order, "store_state", state_body(odd), 202)["verdict"] == "quarantined"
+
+
+def test_store_state_422_for_what_is_no_state_which_is_kept_all_the_same(
+    api: Served, applying: tuple[HttpAgent, RunTaskOrder]
+) -> None:
+    agent, order = applying
+    agent.refused(order, "store_state", state_body(b"no state at all"), 422, "state_invalid")
+    kept = api.rows("SELECT verdict, size FROM state_version WHERE task_id = $1", order.task_id)
+    assert [tuple(row) for row in kept] == [("quarantined", len(b"no state at all"))]
 
 
 def test_store_state_403_from_a_plan(agent: HttpAgent, logged: RunTaskOrder) -> None:
