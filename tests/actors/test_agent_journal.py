@@ -6,7 +6,7 @@ from pathlib import Path
 
 from iac.domain.messages import TaskAccepted, TaskFinished, TaskRejected
 from iac.executor.journal import Journal
-from tests.actors.test_agent_tree import an_agent
+from tests.actors.agent_trees import an_agent
 from tests.fakes.agent_api import serving
 
 

@@ -1,22 +1,16 @@
-"""The whole agent against a platform in memory: real sockets, a real HTTP server, a real process for Terraform."""
+"""What the whole agent does with tasks, against a platform in memory."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import pytest
 import trio
 import trio.testing
 from quart import Response
 
 from iac.actors.agent_tree import Orders, run_agent
-from iac.actors.patience import AgentTimes
 from iac.agent_settings import AgentSettings
 from iac.domain.messages import (
     CancelAck,
@@ -25,96 +19,15 @@ from iac.domain.messages import (
     Heartbeat,
     Hello,
     RunTaskOrder,
-    ServerShutdown,
     TaskAccepted,
     TaskFinished,
     TaskFinishedAck,
     TaskRejected,
 )
-from iac.errors import Conflict, IacError, StartFailed, UpgradeRequired
-from iac.executor.process import Ladder
-from iac.executor.run import ExecutorPolicy
 from iac.web.errors import error_body
+from tests.actors.agent_trees import TIMES, an_agent, exists
 from tests.fakes.agent_api import PATIENT, AgentApi, serving
-from tests.fakes.fake_terraform import install, ledger_of
-
-QUICK = ExecutorPolicy(
-    plan_ladder=Ladder(grace=5.0, second=1.0),
-    apply_ladder=Ladder(grace=5.0, second=1.0),
-    store_within=20.0,
-    report_within=20.0,
-    log_drain_within=10.0,
-)
-TIMES = AgentTimes(
-    ack_within=5.0,
-    welcome_within=3.0,
-    connect_within=3.0,
-    retry_most=0.2,
-    conflict_for=0.5,
-    poll_after=0.2,
-    poll_least=0.05,
-    poll_most=0.1,
-    tick=0.05,
-    last_words=3.0,
-)
-
-
-@dataclass
-class Running:
-    """An agent that runs beside the test."""
-
-    agent_id: str
-    orders: Orders
-    scope: trio.CancelScope
-    ended: trio.Event
-    settings: AgentSettings
-    terraform: Path
-
-
-@asynccontextmanager
-async def an_agent(
-    api: AgentApi,
-    tmp_path: Path,
-    *,
-    scenario: Mapping[str, object] | None = None,
-    times: AgentTimes = TIMES,
-    expect: int | None = None,
-    env: dict[str, str] | None = None,
-    **settings: Any,
-) -> AsyncIterator[Running]:
-    """Stopped in a hurry when the body ends; `expect` is the exit code with which it has to fail."""
-    terraform = install(tmp_path / "bin", scenario)
-    chosen = AgentSettings(
-        **{
-            "endpoint": api.url,
-            "token": api.pool_token,
-            "name": "agent-01",
-            "data_dir": tmp_path / "agent",
-            "drain_seconds": 60,
-            **settings,
-        }
-    )
-    orders, ended = Orders(), trio.Event()
-    path = f"{terraform.parent}{os.pathsep}{os.environ['PATH']}"
-    run = partial(run_agent, chosen, {"PATH": path, **(env or {})}, orders=orders, times=times, policy=QUICK)
-
-    async def live(*, task_status: trio.TaskStatus[str]) -> None:
-        code = None
-        try:
-            await run(task_status=task_status)
-        except StartFailed as error:
-            code = error.exit_code
-        finally:
-            ended.set()
-        assert code == expect
-
-    async with trio.open_nursery() as nursery:
-        agent_id: str = await nursery.start(live)
-        try:
-            yield Running(agent_id, orders, nursery.cancel_scope, ended, chosen, terraform)
-        finally:
-            orders.stop.set()
-            orders.hurry.set()
+from tests.fakes.fake_terraform import ledger_of
 
 
 async def test_a_plan_is_run_and_reported_and_its_slot_given_back(tmp_path: Path) -> None:
@@ -240,109 +153,6 @@ async def test_an_end_is_told_until_it_is_confirmed(tmp_path: Path) -> None:
         assert api.of(Heartbeat)[-1].plan_running == 0
         api.say(TaskFinishedAck(task_id=made.order.task_id, fence=made.order.fence))
         await api.until(lambda: api.of(Heartbeat)[-1].tasks == ())
-
-
-async def test_heartbeats_without_answer_end_the_connection(tmp_path: Path) -> None:
-    async with serving() as api, an_agent(api, tmp_path, times=replace(TIMES, ack_within=0.4)):
-        await api.until(lambda: api.connected)
-        api.mute = True
-        await api.until_heard(Hello, conn_seq=2)
-
-
-async def test_a_restarting_server_is_come_back_to(tmp_path: Path) -> None:
-    async with serving() as api, an_agent(api, tmp_path):
-        await api.until(lambda: api.connected)
-        api.say(ServerShutdown(retry_after_s=0.1, reason="deploy"))
-        api.hang_up(1012)
-        await api.until_heard(Hello, conn_seq=2)
-
-
-async def test_an_expired_session_leads_to_a_new_one(tmp_path: Path) -> None:
-    async with serving() as api, an_agent(api, tmp_path) as agent:
-        await api.until(lambda: api.connected)
-        api.sessions.clear()
-        api.hang_up(4401)
-        await api.until_heard(Hello, conn_seq=2)
-        assert [register.agent_id for register in api.registers] == [None, agent.agent_id]
-        assert api.registers[1].instance_secret is not None
-        assert api.handshakes[-1]["X-Iac-Boot-Id"] == api.registers[0].boot_id
-
-
-async def test_a_session_is_renewed_before_it_ends(tmp_path: Path) -> None:
-    api = AgentApi()
-    api.session_lasts = 1.0
-    async with serving(api), an_agent(api, tmp_path) as agent:
-        await api.until(lambda: ("POST", f"/api/v1/agents/{agent.agent_id}/session") in api.requests)
-        assert len(api.registers) == 1
-
-
-async def test_a_revoked_agent_stops_its_tasks_and_ends_with_3(tmp_path: Path) -> None:
-    ready, ledger = tmp_path / "ready", tmp_path / "ledger"
-    scenario = {"ledger": str(ledger), "commands": {"plan": {"sleep": "forever", "ready_file": str(ready)}}}
-    async with serving() as api, an_agent(api, tmp_path, scenario=scenario, expect=3) as agent:
-        await api.until(lambda: api.connected)
-        api.offer()
-        await exists(ready)
-        api.hang_up(4403, "revoked")
-        with trio.fail_after(PATIENT):
-            await agent.ended.wait()
-        assert [entry["event"] for entry in ledger_of(ledger)][-2:] == ["sigterm", "stop"]
-
-
-async def test_an_agent_that_waits_for_approval_does_not_give_up(tmp_path: Path) -> None:
-    api = AgentApi()
-    api.approved = False
-    api.refuse_channel = lambda: Response(status=403)
-    async with serving(api), an_agent(api, tmp_path):
-        await api.until(lambda: len(api.registers) >= 2)
-        api.approved, api.refuse_channel = True, None
-        await api.until_heard(Hello)
-
-
-async def test_an_agent_that_is_too_old_ends_with_4(tmp_path: Path) -> None:
-    async with serving() as api, an_agent(api, tmp_path, expect=4) as agent:
-        await api.until(lambda: api.connected)
-        api.hang_up(4406)
-        with trio.fail_after(PATIENT):
-            await agent.ended.wait()
-
-
-async def test_an_identity_that_somebody_else_uses_ends_with_5(tmp_path: Path) -> None:
-    api = AgentApi()
-    api.refuse_channel = lambda: Response(status=409, headers={"X-Code": "session_conflict"})
-    async with serving(api), an_agent(api, tmp_path, expect=5) as agent:
-        with trio.fail_after(PATIENT):
-            await agent.ended.wait()
-        assert len(api.handshakes) > 1
-
-
-@pytest.mark.parametrize(
-    ("refusal", "code"),
-    [(Conflict("taken", code="name_in_use"), 5), (UpgradeRequired("too old", min=2, max=3), 4)],
-)
-async def test_a_refused_register_ends_the_program(tmp_path: Path, refusal: IacError, code: int) -> None:
-    api = AgentApi()
-    api.refuse_register = refusal
-    async with serving(api):
-        with trio.fail_after(PATIENT), pytest.raises(StartFailed) as caught:
-            await run_agent(_settings(api, tmp_path), {}, times=TIMES)
-        assert caught.value.exit_code == code
-
-
-async def test_a_second_agent_in_the_same_directory_ends_with_6(tmp_path: Path) -> None:
-    async with serving() as api, an_agent(api, tmp_path):
-        with pytest.raises(StartFailed, match="IAC_DATA_DIR") as caught:
-            await run_agent(_settings(api, tmp_path), {}, times=TIMES)
-        assert caught.value.exit_code == 6
-
-
-async def test_a_restarted_agent_is_the_same_agent(tmp_path: Path) -> None:
-    async with serving() as api:
-        async with an_agent(api, tmp_path) as first:
-            await api.until(lambda: api.connected)
-        async with an_agent(api, tmp_path) as second:
-            assert second.agent_id == first.agent_id
-        assert api.registers[0].boot_id != api.registers[1].boot_id
 
 
 async def test_without_a_control_channel_tasks_come_over_https(tmp_path: Path) -> None:
@@ -492,13 +302,3 @@ async def test_an_agent_whose_server_is_away_can_be_stopped(tmp_path: Path) -> N
         await trio.testing.wait_all_tasks_blocked(0.01)
         orders.stop.set()
     assert not nursery.cancel_scope.cancelled_caught
-
-
-def _settings(api: AgentApi, tmp_path: Path) -> AgentSettings:
-    return AgentSettings(endpoint=api.url, token=api.pool_token, name="agent-01", data_dir=tmp_path / "agent")
-
-
-async def exists(path: Path) -> None:
-    with trio.fail_after(PATIENT):
-        while not path.exists():  # noqa: ASYNC110 - another process makes it
-            await trio.sleep(0.01)

@@ -8,96 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
-from iac.domain.agent_state import CLOSED, DISK_RESERVE, TOMBSTONE, AgentState
-from iac.domain.holding import Progress, order_of
+from iac.domain.agent_effects import Beat, Flush, Say, Start
+from iac.domain.agent_state import CLOSED, DISK_RESERVE
+from iac.domain.holding import order_of
 from iac.domain.messages import (
     Abandon,
-    CancelAck,
-    CancelTaskOrder,
     Drain,
     DrainAck,
     FlushLogs,
-    FromAgent,
-    FromServer,
-    Heartbeat,
-    HeartbeatAck,
-    Lease,
-    RunTaskOrder,
     TaskAccepted,
     TaskFinished,
     TaskFinishedAck,
     TaskRejected,
     Undrain,
     Verdict,
-    Wanted,
-    Welcome,
 )
-from iac.domain.records import Phase
-
-ROOM = DISK_RESERVE
-WELCOME: dict[str, Any] = {
-    "protocol_version": 1, "conn_epoch": 1, "server_boot_id": "b", "heartbeat_interval_s": 10.0, "lease_s": 60.0,
-    "lost_after_s": 120.0,
-}  # fmt: skip
-
-
-def order(task_id: int = 1, action: Phase = "plan", *, fence: int | None = None, **more: Any) -> RunTaskOrder:
-    facts = {"assignment_id": f"asg-{fence or task_id}", "attempt": 1, "task_token": "t1", **more}
-    return RunTaskOrder(task_id=task_id, workspace_id="ws-a", action=action, fence=fence or task_id, **facts)
-
-
-def cancel(fence: int = 1, *, cancel_id: str = "can-1", force: bool = False, reason: str = "user") -> CancelTaskOrder:
-    return CancelTaskOrder(task_id=fence, fence=fence, cancel_id=cancel_id, force=force, reason=reason)
-
-
-class Agent:
-    """The state with a clock, and what it wanted last."""
-
-    def __init__(self, plan_limit: int = 2) -> None:
-        self.state = AgentState(plan_limit=plan_limit)
-        self.now = 1000.0
-
-    def hear(self, message: FromServer, *, disk_free: int = ROOM) -> list[Effect]:
-        return self.state.hear(message, now=self.now, disk_free=disk_free)
-
-    def welcome(self, *verdicts: Verdict, sent_at: float | None = None, **more: Any) -> list[Effect]:
-        message = Welcome(**{**WELCOME, "decisions": verdicts, **more})
-        return self.state.welcomed(message, sent_at=self.now if sent_at is None else sent_at, now=self.now)
-
-    def ack(self, *leases: int, sent_at: float | None = None, **more: Any) -> list[Effect]:
-        leased = tuple(Lease(task_id=fence, fence=fence) for fence in leases)
-        message = HeartbeatAck(seq=1, leases=leased, **more)
-        return self.state.acknowledged(message, sent_at=self.now if sent_at is None else sent_at, now=self.now)
-
-    def ended(self, fence: int = 1, result_id: str = "r") -> list[Effect]:
-        """With a result that the server has taken, unless it is empty."""
-        self.state.reported(fence, result_id)
-        return self.state.ended(fence, self.now)
-
-    def beat(self) -> Heartbeat:
-        return self.state.heartbeat(
-            agent_id="a",
-            boot_id="b",
-            seq=1,
-            usage=(0.1, 0.2),
-            disk_free=ROOM,
-            view=lambda fence: Progress("planning", 9, 5),
-        )
-
-
-def said(effects: list[Effect], kind: type[FromAgent]) -> list[Any]:
-    return [effect.message for effect in effects if isinstance(effect, Say) and isinstance(effect.message, kind)]
-
-
-def stops(effects: list[Effect]) -> list[tuple[int, bool]]:
-    return [(effect.fence, effect.force) for effect in effects if isinstance(effect, Stop)]
-
-
-def refusal(effects: list[Effect]) -> str | None:
-    assert not any(isinstance(effect, Start) for effect in effects) or not said(effects, TaskRejected)
-    rejected = said(effects, TaskRejected)
-    return rejected[0].reason if rejected else None
+from tests.domain.agents import Agent, cancel, order, refusal, said, stops
 
 
 def test_an_order_is_accepted_started_and_told() -> None:
@@ -260,125 +186,6 @@ def test_a_drain_may_cancel_at_once_or_at_its_deadline() -> None:
     assert stops(other.state.tick(other.now + 29)) == []
     assert stops(other.state.tick(other.now + 30)) == [(1, False)]
     assert other.state.why_stopped(1) == "agent_drained"
-
-
-def test_a_cancellation_stops_once_and_is_acknowledged_each_time() -> None:
-    agent = Agent()
-    agent.hear(order(1))
-    first = agent.hear(cancel())
-    assert stops(first) == [(1, False)]
-    assert [(ack.stage, ack.deadline_s) for ack in said(first, CancelAck)] == [("received", 45.0)]
-    assert said(agent.state.stepped(1, "sigterm"), CancelAck)[0].stage == "sigterm"
-    again = agent.hear(cancel())
-    assert (stops(again), said(again, CancelAck)[0].stage) == ([], "sigterm")
-    assert agent.beat().tasks[0].stage == "cancelling"
-    assert said(agent.ended(), CancelAck)[0].stage == "exited"
-    assert said(agent.hear(cancel()), CancelAck)[0].stage == "exited"
-    assert agent.state.why_stopped(1) is None
-
-
-def test_force_hurries_once() -> None:
-    agent = Agent()
-    agent.hear(order(1))
-    agent.hear(cancel())
-    assert stops(agent.hear(cancel(force=True))) == [(1, True)]
-    assert stops(agent.hear(cancel(force=True))) == []
-    assert stops(agent.hear(cancel(cancel_id="can-2"))) == []
-
-
-def test_a_cancellation_that_overtakes_its_order_is_remembered_for_a_while() -> None:
-    agent = Agent()
-    assert said(agent.hear(cancel()), CancelAck)[0].stage == "not_running"
-    assert refusal(agent.hear(order(1))) == "stale_fence"
-    agent.now += TOMBSTONE + 1
-    agent.state.tick(agent.now)
-    assert refusal(agent.hear(order(1))) is None
-
-
-def test_a_cancellation_in_an_answer_to_a_heartbeat_is_obeyed() -> None:
-    agent = Agent()
-    agent.hear(order(1))
-    wanted = Wanted(task_id=1, fence=1, cancel_id="can-1")
-    assert stops(agent.ack(1, cancel=(wanted,))) == [(1, False)]
-
-
-def test_a_status_over_http_stops_and_the_cancellation_is_acknowledged_later() -> None:
-    agent = Agent()
-    agent.hear(order(1))
-    assert stops(agent.state.told_cancelling(1)) == [(1, False)]
-    assert said(agent.state.stepped(1, "sigterm"), CancelAck) == []
-    later = agent.hear(cancel())
-    assert (stops(later), said(later, CancelAck)[0].stage) == ([], "sigterm")
-
-
-def test_a_time_limit_fails_the_task_whoever_notices_it() -> None:
-    agent = Agent()
-    agent.hear(order(1, timeout_s=30))
-    assert stops(agent.state.tick(agent.now + 29)) == []
-    assert stops(agent.state.tick(agent.now + 30)) == [(1, False)]
-    assert agent.state.why_stopped(1) == "timeout"
-    agent.hear(order(2))
-    agent.hear(cancel(2, reason="timeout"))
-    assert agent.state.why_stopped(2) == "timeout"
-
-
-def test_a_plan_ends_with_its_lease_and_an_apply_goes_on() -> None:
-    agent = Agent()
-    agent.welcome()
-    agent.hear(order(1))
-    agent.hear(order(2, "apply"))
-    agent.now += 50
-    agent.ack(1, 2, sent_at=agent.now - 20)
-    assert agent.state.tick(agent.now + 40) == []
-    assert stops(agent.state.tick(agent.now + 41)) == [(1, False)]
-    assert agent.state.why_stopped(1) == "lease_expired"
-
-
-def test_a_lease_counts_from_the_last_heartbeat_that_was_answered_not_from_the_order() -> None:
-    agent = Agent()
-    agent.welcome()
-    agent.now += 30
-    agent.hear(order(1))
-    assert agent.state.may_start(1, agent.now + 30)
-    assert not agent.state.may_start(1, agent.now + 31)
-
-
-def test_an_answer_that_does_not_list_a_task_does_not_extend_its_lease() -> None:
-    agent = Agent()
-    agent.welcome()
-    agent.hear(order(1))
-    agent.now += 50
-    agent.ack()
-    assert stops(agent.state.tick(agent.now + 11)) == [(1, False)]
-
-
-def test_a_server_without_its_database_extends_every_lease() -> None:
-    agent = Agent()
-    agent.welcome()
-    agent.hear(order(1))
-    agent.now += 50
-    agent.ack(degraded=True)
-    assert agent.state.tick(agent.now + 60) == []
-
-
-@pytest.mark.parametrize(
-    ("action", "mode", "expected"),
-    [
-        ("plan", "kill", [(1, True)]),
-        ("plan", "kill_if_plan", [(1, True)]),
-        ("plan", "stop_and_report", [(1, True)]),
-        ("apply", "stop_and_report", [(1, False)]),
-        ("apply", "kill", [(1, True)]),
-        ("apply", "kill_if_plan", []),
-    ],
-)
-def test_abandoning_kills_plans_and_is_careful_with_applies(action: Phase, mode: Any, expected: object) -> None:
-    agent = Agent()
-    agent.hear(order(1, action))
-    assert stops(agent.hear(Abandon(task_id=1, fence=1, mode=mode))) == expected
-    agent.ended()
-    agent.hear(Abandon(task_id=1, fence=1, mode=mode))
-    assert agent.beat().tasks == ()
 
 
 def test_the_verdicts_of_a_welcome() -> None:
