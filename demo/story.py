@@ -27,6 +27,7 @@ WORKSPACE = "bakery"
 EXAMPLE = ROOT / "examples" / "bakery"
 COLLECTED_WITHIN = 30.0
 LOOK_EVERY = 0.2
+CONFLICT = 409
 OPEN = "pending,queued,assigned,running,cancelling,planned,lost"
 
 
@@ -129,15 +130,26 @@ class Story:
             self._emptied("left over from an earlier demo")
 
     def _end(self, task: bodies.TaskView) -> None:
-        if task.status == "lost":
-            # Its Terraform may still run; the server collects what it leaves, and says so.
-            deadline = time.monotonic() + COLLECTED_WITHIN
-            while self.client.task(task.id).detail == CUT_OFF and time.monotonic() < deadline:
-                self.client.pause(LOOK_EVERY)
-            self.client.resolve_task(task.id, comment="an earlier demo was interrupted", unlock=True)
-            return
-        self.client.cancel_task(task.id)
-        self._shown(task, 0)
+        """Unless it comes to its end by itself meanwhile: its Terraform outlived server and agent."""
+        try:
+            if self._stays_lost(task):
+                self.client.resolve_task(task.id, comment="an earlier demo was interrupted", unlock=True)
+            elif self.client.task(task.id).status in OPEN.split(","):
+                self.client.cancel_task(task.id)
+                self._shown(task, 0)
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+            self.screen.note(f"task {task.id} has ended meanwhile")
+
+    def _stays_lost(self, task: bodies.TaskView) -> bool:
+        """Whether nobody knows how it ended, after the server has collected what it left."""
+        deadline = time.monotonic() + COLLECTED_WITHIN
+        now = self.client.task(task.id)
+        while now.status == "lost" and now.detail == CUT_OFF and time.monotonic() < deadline:
+            self.client.pause(LOOK_EVERY)
+            now = self.client.task(task.id)
+        return now.status == "lost"
 
     def _emptied(self, message: str) -> None:
         task = self._created("destroy", message, auto_apply=True)

@@ -27,6 +27,7 @@ from _socket import CMSG_LEN, SCM_RIGHTS, SOL_SOCKET, socket
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the lease, while one counts."""
+LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 KILL_WITHIN = 5.0
 APART = 0.5
 PR_SET_CHILD_SUBREAPER = 36
@@ -167,11 +168,11 @@ class Shim:
     def kill_all(self) -> None:
         """SIGKILL for everything that came from us, however far it went; `swept` are those besides Terraform."""
         until = time.monotonic() + KILL_WITHIN
+        if signal.SIGKILL not in self.signals:
+            self.signal(signal.SIGKILL)
         if not may_have_children(os.getpid()):
             return
         while (left := descendants(os.getpid())) and time.monotonic() < until:
-            if self.pid in left and signal.SIGKILL not in self.signals:
-                self.signals.append(signal.SIGKILL)
             for pid in left:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -201,7 +202,7 @@ class Shim:
         """The dead man's handle: nobody prolongs it any more, so somebody else may have the task."""
         if not self.pid:
             return
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        now = time.clock_gettime(LEASE_CLOCK)
         if self.climb_at == float("inf"):
             if now > self.lease():
                 self.signal(signal.SIGTERM)
@@ -223,7 +224,7 @@ class Shim:
 
 def spawn(order: dict, out: int, err: int) -> int:  # type: ignore[type-arg]
     """The pid of the command, in a session of its own. Raises OSError with what the child could not do."""
-    told, tells = os.pipe2(os.O_CLOEXEC)
+    told, tells = os.pipe()
     pid = os.fork()
     if pid == 0:
         become(order, out, err, tells)
@@ -268,10 +269,12 @@ def adopt_orphans() -> bool:
 def descendants(root: int) -> set[int]:
     """All living processes below this one. Zombies are not living."""
     parents: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        fields = stat(int(name))
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return set()
+    for name in names:
+        fields = stat(int(name)) if name.isdigit() else []
         if fields and fields[0] not in "ZX":
             parents.setdefault(int(fields[1]), []).append(int(name))
     found, unseen = set[int](), [root]
