@@ -349,8 +349,11 @@ def drain(fd: int) -> None:
 
 def main() -> None:
     os.umask(0o077)
-    descriptor = int(sys.argv[2])
-    os.set_inheritable(descriptor, False)  # whoever has it could give us orders
+    given = int(sys.argv[2])
+    # The lowest number that is free: a program with a thousand connections gives us one that select does not take. Nor is
+    # a duplicate inherited: whoever has it could give us orders.
+    descriptor = os.dup(given)
+    os.close(given)
     Shim(sys.argv[1], socket(fileno=descriptor)).run()
     os._exit(0)  # at once: somebody waits, and there is nothing to put in order
 

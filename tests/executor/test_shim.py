@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -156,6 +157,20 @@ async def test_commands_run_in_turn_and_the_last_one_is_remembered(tmp_path: Pat
             record = read_end(tmp_path)
             assert record is not None
             assert (record.label, record.exit_code) == (label, 0)
+
+
+async def test_a_program_with_thousands_of_connections_can_start_terraform_too(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+    held = [os.dup(0) for _ in range(1500)]
+    try:
+        ended = await bench.run(ProcessFacts())
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert ended.exit_code == 0
 
 
 def _is_shim(pid: str, place: Path) -> bool:
