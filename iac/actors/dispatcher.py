@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 from iac.actors.fleet import Fleet
 from iac.actors.local_runner import LOCAL, LocalRunner
 from iac.domain.lifecycle import Event, Lose, QueueTimeout, Unassign
+from iac.domain.limits import Defaults
 from iac.domain.messages import RunTaskOrder
 from iac.domain.pool_waits import asks_why, explained
 from iac.domain.records import Task, Workspace
@@ -61,8 +62,10 @@ class Dispatcher:
         *,
         fleet: Fleet | None = None,
         wakes: Wakes | None = None,
+        limits: Defaults | None = None,
     ) -> None:
-        """Without a `fleet` there are no agents, and what is meant for one waits."""
+        """Without a `fleet` there are no agents, and what is meant for one waits. `limits`: where a workspace has none."""
+        self._limits = limits or Defaults()
         self._database = database
         self._local = local
         self._fleet = fleet
@@ -129,7 +132,9 @@ class Dispatcher:
 
     async def _hand_out(self, assignment: Assignment, task: Task) -> None:
         try:
-            assigned, token = await self._database.tx(_assign, assignment.task_id, assignment.runner_id, new_id("asg"))
+            assigned, token = await self._database.tx(
+                _assign, assignment.task_id, assignment.runner_id, new_id("asg"), self._limits
+            )
         except WorkspaceLocked as error:
             self._waits = {**self._waits, task.id: Wait("workspace_locked", error.message)}
             return
@@ -144,7 +149,9 @@ class Dispatcher:
     def _deliver(self, task: Task, token: str | None) -> bool:
         if token is None or task.agent_id is None or self._fleet is None:
             return self._local.deliver(order_of(task))
-        order = RunTaskOrder(**asdict(order_of(task)), task_token=token, priority=task.priority)
+        order = RunTaskOrder(
+            **asdict(order_of(task)), task_token=token, timeout_s=task.timeout_s or 0.0, priority=task.priority
+        )
         return self._fleet.deliver(task.agent_id, order)
 
     async def _reconcile(self, found: list[Task], now: datetime) -> None:
@@ -192,9 +199,11 @@ def order_of(task: Task) -> RunTask:
     )
 
 
-async def _assign(c: Connection, task_id: int, runner_id: str, assignment_id: str) -> tuple[Task, str | None]:
+async def _assign(
+    c: Connection, task_id: int, runner_id: str, assignment_id: str, limits: Defaults
+) -> tuple[Task, str | None]:
     """The assigned task, and the token that goes with it when it is an agent's."""
-    task = await tasks.assign(c, task_id, agent_id=runner_id, assignment_id=assignment_id)
+    task = await tasks.assign(c, task_id, agent_id=runner_id, assignment_id=assignment_id, defaults=limits)
     if runner_id == LOCAL:
         return task, None
     return task, await assignments.create(c, task_id, task.fence, runner_id, assignment_id, task.phase, task.attempt)

@@ -13,11 +13,14 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
+from typing import Protocol
 
 import msgspec
 import trio
 
 from iac.actors.salvage import Collector
+from iac.domain.limits import Limits
 from iac.domain.work import Bundle, LogDigest, Result, RunTask, TaskData
 from iac.errors import Conflict, Forbidden, Gone, IacError, NotFound, Unauthenticated
 from iac.executor import steps, workdir
@@ -37,6 +40,12 @@ _REFUSED = (Conflict, Forbidden, Gone, NotFound, Unauthenticated)
 _EMPTY = LogDigest(length=0, sha256=hashlib.sha256().hexdigest())
 
 
+class Adopt(Protocol):
+    """Makes the agent list an assignment as its own, with what is left of its time (by its clock)."""
+
+    def __call__(self, order: RunTask, token: str, *, timeout_at: float, grace_s: float | None) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Homecoming:
     """`adopt` makes the agent list an assignment as its own; `ended` tells that nothing of it is left to do."""
@@ -45,16 +54,18 @@ class Homecoming:
     accessor: RemoteDataAccessor
     collector: Collector
     entries: Sequence[Entry]
-    adopt: Callable[[RunTask, str], None]
+    adopt: Adopt
     ended: Callable[[RunTask], None]
     left: list[RunTask] = field(default_factory=list)
 
     async def begin(self) -> None:
         """Before the first connection: what was never begun is said so, what was begun is adopted."""
         for entry in self.entries:
-            if self.journal.place(entry.order).root.exists():
+            place = self.journal.place(entry.order)
+            if place.root.exists():
                 self.left.append(entry.order)
-                self.adopt(entry.order, entry.token)
+                kept = await trio.to_thread.run_sync(_kept, place)
+                self.adopt(entry.order, entry.token, timeout_at=kept.limit, grace_s=kept.grace_s)
             else:
                 await self._disown(entry.order)
 
@@ -91,7 +102,7 @@ class Homecoming:
             await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
         remembered = await trio.to_thread.run_sync(workdir.remembered, place)
         place = workdir.Workdir(place.root, remembered.working_directory)
-        run = Run(order, _blank(order, remembered), place, self.collector.policy)
+        run = Run(order, _blank(order, remembered), place, self.collector.policy, hooks=self.collector.hooks)
         policy = self.collector.policy
         try:
             ask = partial(self.accessor.log_position, order)
@@ -134,6 +145,14 @@ def _result(run: Run, stored: str | None) -> Result:
     )  # fmt: skip
 
 
+def _kept(place: workdir.Workdir) -> workdir.Remembered:
+    """Of a directory that cannot be read, nothing; whoever collects it says so."""
+    try:
+        return workdir.remembered(place)
+    except (OSError, msgspec.DecodeError):
+        return workdir.Remembered()
+
+
 def _blank(order: RunTask, remembered: workdir.Remembered) -> TaskData:
     """What is left of the data of a run: it was claimed in another life, and its secrets are not asked for again."""
     bundle = Bundle(
@@ -144,6 +163,7 @@ def _blank(order: RunTask, remembered: workdir.Remembered) -> TaskData:
     return TaskData(
         order=order, bundle=bundle, bundle_digest="", archive=None, state=None, plan=None, sensitive_values=(),
         log_max_bytes=remembered.log_max_bytes,
+        limits=None if remembered.grace_s is None else Limits(timeout_s=inf, grace_s=remembered.grace_s),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from iac.actors.local_runner import LOCAL
+from iac.actors.local_stops import LocalStops
 from iac.actors.running import Running
 from iac.actors.salvage import Collector
 from iac.domain.lifecycle import Lose, Unassign
@@ -62,6 +63,7 @@ class Salvage:
     accessor: LocalDataAccessor
     running: Running
     policy: ExecutorPolicy
+    stops: LocalStops
 
     async def run(self, left: list[tuple[workdir.Workdir, RunTask | None]]) -> None:
         """One child for each directory; ends when the last is done with."""
@@ -71,11 +73,21 @@ class Salvage:
 
     async def _guarded(self, place: workdir.Workdir, order: RunTask | None) -> None:
         try:
+            if order is not None:
+                await self._resume(place, order)
             await self._collect(place, order)
         except (IacError, OSError) as error:
             log.error("a work directory is kept", extra={"directory": str(place.root), "error": str(error)})
         except Exception:  # the bulkhead: one strange directory must not keep the server from starting
             log.exception("a work directory is kept", extra={"directory": str(place.root)})
+        finally:
+            if order is not None:
+                self.stops.ended(order)
+
+    async def _resume(self, place: workdir.Workdir, order: RunTask) -> None:
+        """What is left of its time goes on to count, and a cancel finds it."""
+        kept = await trio.to_thread.run_sync(workdir.remembered, place)
+        self.stops.ordered(order, timeout_at=kept.limit, grace_s=kept.grace_s)
 
     async def _collect(self, place: workdir.Workdir, order: RunTask | None) -> None:
         if order is None:
@@ -92,10 +104,10 @@ class Salvage:
         place = workdir.Workdir(place.root, data.bundle.working_directory)
         task = await self.database.tx(tasks.get, order.task_id)
         began = CUT_OFF if task.reason == SERVER_RESTARTED else ""
-        run = Run(order, data, place, self.policy, before=data.state)
+        run = Run(order, data, place, self.policy, before=data.state, hooks=self.stops.hooks)
         # A log that was closed already is whole; then only the state was missing.
         log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
-        collector = Collector(self.accessor, self.running, self.policy)
+        collector = Collector(self.accessor, self.running, self.policy, self.stops.hooks)
         if log_open:
             limit = data.log_max_bytes
             receipt = await collector.log_and_state(run, began or COLLECTED, start=data.log_offset, limit=limit)

@@ -11,6 +11,7 @@ import msgspec
 
 from iac.domain import states
 from iac.domain.lifecycle import Claim, Report
+from iac.domain.limits import Limits
 from iac.domain.logs import End
 from iac.domain.records import Task
 from iac.domain.work import (
@@ -173,7 +174,15 @@ async def _data(c: Connection, keyring: Keyring, task: Task, order: RunTask, log
         sensitive_values=sensitive_values(bundle.variables) + _sensitive_outputs(state),
         log_max_bytes=log_max,
         log_offset=await logs.stream_length(c, task.id, order.fence),
+        limits=_limits(task),
     )
+
+
+def _limits(task: Task) -> Limits | None:
+    """None for a task that was handed out before there were any."""
+    if task.timeout_s is None or task.grace_s is None:
+        return None
+    return Limits(timeout_s=task.timeout_s, grace_s=task.grace_s)
 
 
 async def _plan(c: Connection, keyring: Keyring, task: Task, state: CurrentState | None) -> SavedPlan:

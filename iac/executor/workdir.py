@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -106,6 +107,13 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
 
     working_directory: str = ""
     log_max_bytes: int = 0
+    grace_s: float | None = None
+    times_out: float | None = None
+    """By iac.executor.clocks; None: it never does."""
+
+    @property
+    def limit(self) -> float:
+        return inf if self.times_out is None else self.times_out
 
 
 def place_of(tasks: Path, order: RunTask) -> Workdir:

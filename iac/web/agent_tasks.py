@@ -184,6 +184,8 @@ def data_body(data: TaskData) -> DataBody:
             assignment_id=order.assignment_id,
             fence=order.fence,
             attempt=order.attempt,
+            timeout_s=0.0 if data.limits is None else data.limits.timeout_s,
+            grace_s=None if data.limits is None else data.limits.grace_s,
             log_max_bytes=data.log_max_bytes,
         ),
         bundle=bundle,

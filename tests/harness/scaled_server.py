@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 import trio
@@ -15,12 +16,13 @@ from iac.errors import StartFailed
 from iac.server import run_server
 from iac.settings import ServerSettings
 from tests.harness.scaled import POLICY, SERVER, times_in
+from tests.harness.server import limits_of
 
 
 async def serve(env: dict[str, str], over: Mapping[str, float]) -> None:
     """The first signal stops it, the second hurries."""
     stop, hurry = trio.Event(), trio.Event()
-    settings = ServerSettings.from_env(env)
+    settings = replace(ServerSettings.from_env(env), limits=limits_of(POLICY))
     telemetry.configure(settings.log_level, settings.log_format)
 
     async def obey() -> None:

@@ -60,7 +60,7 @@ class Agent:
             return
         self.alive = True
         self.life += 1
-        self._state = AgentState(plan_limit=2, stop_takes={"plan": 45.0, "apply": 315.0}, disk_reserve=0)
+        self._state = AgentState(plan_limit=2, disk_reserve=0)
         self._jobs: dict[int, Job] = {}
         self._conn_seq = 0
         self._tries = 0
@@ -107,7 +107,7 @@ class Agent:
         sent_at = self.clock.read()
         hello = self._state.hello(
             agent_id=self.agent_id, boot_id=link.boot_id, conn_seq=link.conn_seq, version="", disk_free=1,
-            view=lambda _: Progress(),
+            view=lambda _: Progress(), now=self.clock.read(),
         )  # fmt: skip
         self._hello_sent_at = sent_at
         self.network.up(self._server.hear(self.agent_id, link, hello))
@@ -173,7 +173,7 @@ class Agent:
         self._unanswered[self._seq] = self.clock.read()
         beat = self._state.heartbeat(
             agent_id=self.agent_id, boot_id=self._link.boot_id, seq=self._seq, usage=(0.0, 0.0), disk_free=1,
-            view=lambda _: Progress(),
+            view=lambda _: Progress(), now=self.clock.read(),
         )  # fmt: skip
         self.network.up(self._server.hear(self.agent_id, self._link, beat))
         self._perform(self._state.unheard())

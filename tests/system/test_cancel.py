@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from iac.executor.process import Ladder
+from iac.domain.ladder import Ladder
 from iac.executor.run import ExecutorPolicy
 from tests.harness.postgres import statement
 from tests.harness.server import running_server
