@@ -15,7 +15,7 @@ import msgspec
 
 from demo.processes import ROOT, DemoFailed
 from demo.screen import Screen
-from iac.actors.recovery import CUT_OFF
+from iac.domain.reconciling import CUT_OFF
 from iac.cli.client import ApiClient, ApiError, End
 from iac.cli.packing import pack
 from iac.cli.summaries import counts
