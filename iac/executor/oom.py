@@ -1,4 +1,4 @@
-"""When memory runs out: whom the kernel is to kill first, and where it counts whom it killed. Linux; elsewhere nothing is known.
+"""When memory runs out: whom the kernel is to kill first, and where it counts whom it killed. Only Linux tells.
 
 Reading takes microseconds: the files are made up by the kernel.
 """

@@ -221,7 +221,9 @@ def _failure_of(command: str, ended: Ended, failed: str) -> StepFailed:
 def _how_it_ended(command: str, ended: Ended) -> str:
     oom = " The kernel killed processes meanwhile because memory had run out." if ended.oom_kills else ""
     if ended.was_killed and ended.oom_kills:
-        return f"terraform {command} was killed by the kernel because memory had run out: give it more, or plan less at once."
+        return (
+            f"terraform {command} was killed by the kernel: memory had run out. Give it more, or split the workspace."
+        )
     if ended.exit_code < 0:
         by = "by this platform" if ended.killed else "by something else on the host"
         return f"terraform {command} was ended by signal {-ended.exit_code}, {by}.{oom}"
