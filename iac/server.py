@@ -34,7 +34,7 @@ from iac.actors.live_streamer import LiveStreamer, Unbounded
 from iac.actors.local_runner import LocalRunner
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
-from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
+from iac.actors.recovery import Salvage
 from iac.actors.supervision import stop_signals
 from iac.domain.agent_session import Times
 from iac.domain.lifecycle import Cancel
@@ -213,10 +213,8 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     streamer = LiveStreamer(executor.spool_of, partial(live.heard_here, LOCAL), Unbounded())
     live.reached_here(LOCAL, streamer.hear)
     work = (settings.data_dir / "tasks").absolute()
-    left = left_behind(work)
     salvage = Salvage(database, accessor, local.running, program.policy, work, changes.moved)
-    salvage.hold(left)
-    await give_up_what_was_running(database, local.running.fences)
+    left = await salvage.begin()
     async with trio.open_nursery() as actors:
         actors.start_soon(local.run, executor.execute, wakes.sender)
         actors.start_soon(salvage.run, left)

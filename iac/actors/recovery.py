@@ -74,6 +74,13 @@ class Salvage:
     _known: set[Path] = field(default_factory=set)
     """Directories that are being collected, or need nothing more of us."""
 
+    async def begin(self) -> Left:
+        """Gives every task of the last life its fate, before anything is dispatched. What is to be collected."""
+        left = left_behind(self.directory)
+        self.hold(left)
+        await give_up_what_was_running(self.database, self.running.fences)
+        return left
+
     def hold(self, left: Left) -> None:
         """Takes the places of plans that were cut off: nobody gives one up, or begins it anew, before it is collected."""
         for _, order in left:
