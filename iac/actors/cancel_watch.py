@@ -7,10 +7,9 @@ import logging
 import trio
 
 from iac.actors.fleet import Fleet
-from iac.actors.local_runner import LOCAL
 from iac.domain.ladder import Watchdog
 from iac.domain.leases import Metronome
-from iac.domain.records import Task
+from iac.domain.records import LOCAL, Task
 from iac.errors import IacError
 from iac.store import tasks
 

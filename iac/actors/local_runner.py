@@ -13,15 +13,13 @@ from iac.actors.running import Running
 from iac.actors.worker import Execute, worker
 from iac.domain.ladder import Ladder
 from iac.domain.messages import Wanted
-from iac.domain.records import Phase, Task
+from iac.domain.records import LOCAL, Phase, Task
 from iac.domain.scheduling import Runner
 from iac.domain.work import RunTask
 from iac.executor.clocks import lease_clock
 
 log = logging.getLogger(__name__)
 
-LOCAL = "local"
-"""The runner id of the server itself."""
 QUEUED_ORDERS = 256
 LADDERS: Mapping[Phase, Ladder] = {"plan": Ladder(30.0), "apply": Ladder(300.0)}
 SHUTDOWN, DETACHED = "server_shutdown", "agent_detached"

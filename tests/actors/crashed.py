@@ -50,7 +50,7 @@ class Crashed:
         platform = StorePlatform(database, keyring, accessor, log_cache)
         await platform.prepare()
         stops = LocalStops(lambda _task, fence, force: running.cancel(fence, force=force), LADDERS)
-        return cls(platform, tasks, running, Salvage(database, accessor, running, POLICY, stops))
+        return cls(platform, tasks, running, Salvage(database, accessor, running, POLICY, stops, tasks))
 
     async def running_plan(self) -> tuple[RunTask, Workdir]:
         order = await self.platform.order("plan")
@@ -89,7 +89,7 @@ class Crashed:
     async def collect(self) -> None:
         """The salvage of the next start, to its end."""
         with trio.fail_after(30):
-            await self.salvage.run(left_behind(self.tasks))
+            await self.salvage.collect(left_behind(self.tasks))
 
     async def log(self, order: RunTask) -> str:
         return (await self.platform.log(order))[0].decode()
