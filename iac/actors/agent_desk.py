@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 QUEUED_ORDERS = 256
 LEAST_CHUNK, MOST_CHUNK = 64 * 1024, 6 * 1024 * 1024
 """A chunk has at most 8 MiB on the wire, and what is cut from a log at its end may come on top of it."""
-DRAINED, DETACHED = "agent_drained", "agent_detached"
+DRAINED, DETACHED = "agent_drained", "runner_detached"
 """Why it stops what runs, when its host wants it to go."""
 
 

@@ -66,7 +66,7 @@ class Homecoming:
             place = self.journal.place(entry.order)
             if place.root.exists():
                 self.left.append(entry.order)
-                kept = await trio.to_thread.run_sync(_kept, place)
+                kept = await trio.to_thread.run_sync(workdir.kept, place)
                 self.adopt(entry.order, entry.token, timeout_at=kept.limit, grace_s=kept.grace_s)
             else:
                 await self._disown(entry.order)
@@ -152,14 +152,6 @@ def _result(run: Run, stored: str | None) -> Result:
         result_id=f"{run.order.assignment_id}:{CRASHED}", status="failed", reason=CRASHED, detail=told,
         state_safe=not applied, log=run.log,
     )  # fmt: skip
-
-
-def _kept(place: workdir.Workdir) -> workdir.Remembered:
-    """Of a directory that cannot be read, nothing; whoever collects it says so."""
-    try:
-        return workdir.remembered(place)
-    except (OSError, msgspec.DecodeError):
-        return workdir.Remembered()
 
 
 def _blank(order: RunTask, remembered: workdir.Remembered) -> TaskData:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 QUEUED_ORDERS = 256
 LADDERS: Mapping[Phase, Ladder] = {"plan": Ladder(30.0), "apply": Ladder(300.0)}
-SHUTDOWN, DETACHED = "server_shutdown", "agent_detached"
+SHUTDOWN, DETACHED = "server_shutdown", "runner_detached"
 """Why it stops what runs, when the server ends."""
 
 

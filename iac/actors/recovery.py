@@ -159,7 +159,7 @@ class Salvage:
 
     async def _resume(self, place: workdir.Workdir, order: RunTask) -> None:
         """What is left of its time goes on to count, and a cancel finds it."""
-        kept = await trio.to_thread.run_sync(workdir.remembered, place)
+        kept = await trio.to_thread.run_sync(workdir.kept, place)
         self.stops.ordered(order, timeout_at=kept.limit, grace_s=kept.grace_s)
 
     async def _collect(self, place: workdir.Workdir, order: RunTask | None) -> None:

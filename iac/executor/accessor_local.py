@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 
 from iac.domain import states
-from iac.domain.lifecycle import Claim, Report
+from iac.domain.lifecycle import Claim, Event, Lose, Report
 from iac.domain.limits import Limits
 from iac.domain.logs import End
 from iac.domain.records import Task
@@ -222,9 +222,16 @@ async def _note_progress(c: Connection, order: RunTask, entries: list[ResourcePr
         await plans.note_progress(c, order.task_id, entries)
 
 
+def _how_it_ended(order: RunTask, result: Result) -> Event:
+    """A plan that was stopped because its runner goes is nobody's failure: it may have another attempt."""
+    if order.action == "plan" and (result.status, result.reason) == ("failed", "runner_detached"):
+        return Lose(fence=order.fence, reason="runner_detached", detail="The server was stopped, and the plan with it.")
+    return Report(fence=order.fence, result=result)
+
+
 async def _report(c: Connection, order: RunTask, result: Result, end: End | None) -> None:
     """The result and the end of the log, in one transaction: a final task's log never grows again unseen."""
-    moved = await tasks.move(c, order.task_id, Report(fence=order.fence, result=result))
+    moved = await tasks.move(c, order.task_id, _how_it_ended(order, result))
     if moved.task.fence != order.fence:
         raise Fenced(f"Assignment {order.fence} of task {order.task_id} was taken away.")
     await standings.note_result(c, order.fence, result.result_id)

@@ -80,6 +80,8 @@ class ProcessFacts:
     start_time: int | None = None
     """Clock ticks since boot: with the pid, the name of the process."""
     steps: list[LadderStep] = field(default_factory=list)
+    stepped_at: list[float] = field(default_factory=list)
+    """When each of the steps was done, by Trio's clock."""
     ended: Ended | None = None
     """None: not started, or still running."""
     left: bool = False
@@ -253,6 +255,7 @@ async def _cut_short(budget: trio.CancelScope, hurry: trio.Event, not_before: fl
 
 def _note(facts: ProcessFacts, on_step: Callable[[LadderStep], None], step: LadderStep) -> None:
     facts.steps.append(step)
+    facts.stepped_at.append(trio.current_time())
     try:
         on_step(step)
     except Exception:

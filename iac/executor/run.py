@@ -45,7 +45,7 @@ class ExecutorPolicy:
         )
 
 
-FAILURES = frozenset({"timeout", "lease_expired", "agent_detached"})
+FAILURES = frozenset({"timeout", "lease_expired", "runner_detached"})
 """Reasons for which a runner stops a run by itself and that are failures, not wishes."""
 
 

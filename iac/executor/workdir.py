@@ -182,6 +182,14 @@ def noted_result(workdir: Workdir) -> Result | None:
         return None
 
 
+def kept(workdir: Workdir) -> Remembered:
+    """As `remembered`; of what cannot be read, nothing."""
+    try:
+        return remembered(workdir)
+    except (OSError, msgspec.DecodeError):
+        return Remembered()
+
+
 def write_files(directory: Path, files: Mapping[str, File]) -> None:
     """Writes a tree of relative paths that were checked by iac.domain.archives. Raises StorageFull."""
     with storing(directory):

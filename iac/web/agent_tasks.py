@@ -59,7 +59,7 @@ STATE_LIMIT, STATE_INFLATED = 128 * MIB, 256 * MIB
 PLAN_LIMIT = 192 * MIB
 WATCHED_S = 1.0
 """Seconds between two chunks of a log that somebody watches, if the agent does not tell it live."""
-GIVEN_BACK = frozenset({"lease_expired", "agent_crashed", "never_started"})
+GIVEN_BACK = frozenset({"lease_expired", "agent_crashed", "never_started", "runner_detached"})
 """Why a plan that its agent reports as failed gets another attempt: nothing was wrong with the plan."""
 _VERDICTS = {"current": 201, "checkpoint": 201, "duplicate": 200, "quarantined": 202}
 
@@ -264,9 +264,11 @@ def _results(api: Api, platform: Platform) -> None:
             return
         _in_scope(held)
         if held.phase == "plan" and result.status == "failed" and result.reason in GIVEN_BACK:
-            detail = result.detail or "The agent lost its lease and stopped the plan."
-            await platform.write(standings.give_back, held.task_id, held.fence, result, detail)
+            detail = result.detail or f"Its agent stopped the plan ({result.reason})."
+            moved = await platform.write(standings.give_back, held.task_id, held.fence, result, detail)
             platform.task_changed.ring(held.task_id)
+            if moved.task.final and result.log is not None and result.log.state == "whole":
+                await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
             return
         try:
             await platform.accessor.update_task(order_of(held), result, from_afar=True)
