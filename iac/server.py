@@ -2,8 +2,9 @@
 
     data directory's lock ⊃ embedded PostgreSQL ⊃ asyncio loop and pool ⊃ recovery ⊃ actors ⊃ HTTP
 
-The first SIGTERM or SIGINT drains: nothing new starts, running tasks have IAC_DRAIN_SECONDS, then they are cancelled, and
-only then the HTTP server, the actors, the pool and the database end, in this order. A second signal cancels at once.
+The first SIGTERM or SIGINT drains: nothing new starts, running tasks have IAC_DRAIN_SECONDS (applies are left to their shims
+with IAC_SHUTDOWN_MODE=detach), then they are stopped, and only then the HTTP server, the actors, the pool and the database
+end, in this order. A second one that is no echo of the first, or SIGQUIT, stops them at once; a third ends the program.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from iac.actors.local_stops import LocalStops
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
 from iac.actors.recovery import Salvage
-from iac.actors.supervision import stop_signals
+from iac.actors.supervision import leave_now, obey_signals
 from iac.domain.agent_session import Times
 from iac.domain.records import LOCAL
 from iac.errors import StartFailed, Unavailable
@@ -295,14 +296,8 @@ def _show_token(url: str, token: str) -> None:
 async def main_async(settings: ServerSettings, env: Mapping[str, str]) -> None:
     """The program: signals on the outside, the server inside."""
     stop, hurry = trio.Event(), trio.Event()
-
-    async def obey() -> None:
-        async for number in stop_signals():
-            log.info("signal", extra={"number": number, "meaning": "hurry" if stop.is_set() else "drain"})
-            (hurry if stop.is_set() else stop).set()
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(obey)
+        nursery.start_soon(obey_signals, stop, hurry, leave_now)
         await run_server(settings, env, stop=stop, hurry=hurry)
         nursery.cancel_scope.cancel()
 

@@ -197,10 +197,14 @@ class KillableScene(Scene):
 
 @asynccontextmanager
 async def a_killable_scene(
-    tmp_path: Path, database_url: str, *, times: Mapping[str, float] | None = None
+    tmp_path: Path,
+    database_url: str,
+    *,
+    times: Mapping[str, float] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[KillableScene]:
-    """Checked by the oracle, through the last server, when the body has ended."""
-    env = as_environment(times or {})
+    """Checked by the oracle, through the last server, when the body has ended. `env` are more settings of the server."""
+    env = {**as_environment(times or {}), **Stage(tmp_path).env, **(env or {})}
     async with AsyncExitStack() as servers:
 
         async def start() -> Killable:
