@@ -73,6 +73,8 @@ class Stored:
     task_id: int
     verdict: str
     serial: int | None
+    fence: int = 0
+    partial: bool = False
 
 
 class MemoryAccessor:
@@ -98,6 +100,8 @@ class MemoryAccessor:
         self.state: CurrentState | None = None
         self.state_fence = 0
         self.stored: list[Stored] = []
+        self.checkpoints: list[bytes] = []
+        """All that came, also those that newer ones have replaced."""
         self.stages: list[str] = []
         self.progress: list[ResourceProgress] = []
         self.results: list[Result] = []
@@ -294,12 +298,16 @@ class MemoryAccessor:
             header=header,
             known_hashes=frozenset(_sha256(s.data) for s in own if s.verdict != "checkpoint"),
             checkpoint_hashes=frozenset(_sha256(s.data) for s in own if s.verdict == "checkpoint"),
+            newest_serial=max((s.serial for s in own if s.fence == order.fence and s.serial is not None), default=None),
             partial=push.partial,
         )
         verdict = judge(standing, sent)
         serial = header.serial if header else None
         if verdict.stores:
-            self.stored.append(Stored(push.data, task.id, verdict.outcome, serial))
+            self.stored = [kept for kept in self.stored if not _is_superseded(kept, order, serial, push.data)]
+            self.stored.append(Stored(push.data, task.id, verdict.outcome, serial, order.fence, push.partial))
+        if push.partial:
+            self.checkpoints.append(push.data)
         if verdict.outcome == "current":
             self.set_state(push.data)
             self.state_fence = order.fence
@@ -319,6 +327,13 @@ def _count_down(faults: dict[str, int], name: str) -> None:
     if faults.get(name):
         faults[name] -= 1
         raise Unavailable("not now")
+
+
+def _is_superseded(kept: Stored, order: RunTask, serial: int | None, data: bytes) -> bool:
+    """A checkpoint goes when a newer state of its assignment is stored."""
+    known, new = (-1 if number is None else number for number in (kept.serial, serial))
+    own = kept.partial and kept.verdict in ("checkpoint", "quarantined") and kept.fence == order.fence
+    return own and (known <= new or kept.data == data)
 
 
 def _header(data: bytes) -> states.StateHeader | None:
