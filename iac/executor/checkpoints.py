@@ -51,16 +51,21 @@ async def with_checkpoints(run: Run, accessor: DataAccessor, work: Callable[[], 
     A cancellation is for the work alone, because Terraform goes on for as long as the ladder takes; when the work has ended
     nothing is sent any more, but for a statement that the database has begun already.
     """
-    async with trio.open_nursery() as nursery:
-        watching = trio.CancelScope(shield=True)
-        nursery.start_soon(_guarded, watching, run, accessor)
-        try:
-            return await work()
-        except Exception as error:  # carried out of the nursery, which would make a group of it
-            failure = error
-        finally:
-            watching.cancel()
-    raise failure
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            watching = trio.CancelScope(shield=True)
+            nursery.start_soon(_guarded, watching, run, accessor)
+            try:
+                return await work()
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                watching.cancel()
+    except BaseExceptionGroup as group:
+        # The nursery makes a group of what the work has raised, or of a cancellation that came after its end.
+        raise failure or group.exceptions[0] from None
 
 
 async def _guarded(watching: trio.CancelScope, run: Run, accessor: DataAccessor) -> None:
