@@ -74,6 +74,8 @@ class Workspace(Record, frozen=True, kw_only=True):
     current_serial: int | None
     lineage: str | None
     state_uncertain: bool
+    states_apart: int
+    """As of the read: quarantined and not promoted."""
     configuration_id: str | None
     created_at: datetime
     updated_at: datetime

@@ -255,6 +255,16 @@ async def page(
     return [StateVersion(**row) for row in rows]
 
 
+async def of_task(c: Connection, task_id: int) -> list[StateVersion]:
+    """What a task has stored, newest first; checkpoints about which nobody has decided are not among it."""
+    rows = await c.all(
+        f"""SELECT {COLUMNS} FROM state_version WHERE task_id = :id AND verdict <> 'checkpoint'
+            ORDER BY created_at DESC, id DESC""",
+        id=task_id,
+    )
+    return [StateVersion(**row) for row in rows]
+
+
 async def version(c: Connection, workspace_id: str, which: str) -> StateVersion:
     """`which` is "current", a serial, or an id. Raises NotFound."""
     where, value = _which(which)
