@@ -6,9 +6,8 @@ from datetime import datetime
 
 import msgspec
 
-from iac.actors.local_runner import LOCAL
 from iac.domain import state_bodies
-from iac.domain.records import StateVersion, Task, Workspace
+from iac.domain.records import LOCAL, StateVersion, Task, Workspace
 from iac.domain.work import ResourceProgress
 from iac.errors import NotFound
 from iac.store import agents, logs, plans, state_pushes, statefiles, tasks, workspaces
