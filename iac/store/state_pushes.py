@@ -55,7 +55,7 @@ async def push(
 
 async def _push(c: Connection, order: RunTask, packed: Packed, *, partial: bool, revoked: bool) -> Push:
     known = await c.all(
-        "SELECT sha256, verdict, fence, serial FROM state_version WHERE task_id = :id", id=order.task_id
+        f"SELECT sha256, fence, serial, {_OPEN} AS open FROM state_version WHERE task_id = :task_id", task_id=order.task_id
     )
     own = [row["serial"] for row in known if row["fence"] == order.fence and row["serial"] >= 0]
     return Push(
@@ -63,8 +63,8 @@ async def _push(c: Connection, order: RunTask, packed: Packed, *, partial: bool,
         assignment_fence=order.fence,
         sha256=packed.sha256,
         header=packed.header,
-        known_hashes=frozenset(row["sha256"] for row in known if row["verdict"] != "checkpoint"),
-        checkpoint_hashes=frozenset(row["sha256"] for row in known if row["verdict"] == "checkpoint"),
+        known_hashes=frozenset(row["sha256"] for row in known if not row["open"]),
+        checkpoint_hashes=frozenset(row["sha256"] for row in known if row["open"]),
         newest_serial=max(own, default=None),
         partial=partial,
         revoked=revoked,

@@ -76,6 +76,11 @@ class Stored:
     fence: int = 0
     partial: bool = False
 
+    @property
+    def open(self) -> bool:
+        """A checkpoint about which nobody has decided."""
+        return self.partial and self.verdict in ("checkpoint", "quarantined")
+
 
 class MemoryAccessor:
     """See DataAccessor. What a test does beside it: `create`, `assign` and the rest of the platform's side."""
@@ -296,8 +301,8 @@ class MemoryAccessor:
             assignment_fence=order.fence,
             sha256=push.sha256,
             header=header,
-            known_hashes=frozenset(_sha256(s.data) for s in own if s.verdict != "checkpoint"),
-            checkpoint_hashes=frozenset(_sha256(s.data) for s in own if s.verdict == "checkpoint"),
+            known_hashes=frozenset(_sha256(s.data) for s in own if not s.open),
+            checkpoint_hashes=frozenset(_sha256(s.data) for s in own if s.open),
             newest_serial=max((s.serial for s in own if s.fence == order.fence and s.serial is not None), default=None),
             partial=push.partial,
         )
@@ -332,8 +337,7 @@ def _count_down(faults: dict[str, int], name: str) -> None:
 def _is_superseded(kept: Stored, order: RunTask, serial: int | None, data: bytes) -> bool:
     """A checkpoint goes when a newer state of its assignment is stored."""
     known, new = (-1 if number is None else number for number in (kept.serial, serial))
-    own = kept.partial and kept.verdict in ("checkpoint", "quarantined") and kept.fence == order.fence
-    return own and (known <= new or kept.data == data)
+    return kept.open and kept.fence == order.fence and (known <= new or kept.data == data)
 
 
 def _header(data: bytes) -> states.StateHeader | None:
