@@ -55,7 +55,8 @@ async def push(
 
 async def _push(c: Connection, order: RunTask, packed: Packed, *, partial: bool, revoked: bool) -> Push:
     known = await c.all(
-        f"SELECT sha256, fence, serial, {_OPEN} AS open FROM state_version WHERE task_id = :task_id", task_id=order.task_id
+        f"SELECT sha256, fence, serial, {_OPEN} AS open FROM state_version WHERE task_id = :task_id",
+        task_id=order.task_id,
     )
     own = [row["serial"] for row in known if row["fence"] == order.fence and row["serial"] >= 0]
     return Push(
