@@ -110,7 +110,7 @@ async def test_row_56_a_state_over_the_limit_is_refused_with_the_limit(tmp_path:
         bomb = a_state(1)[:-1] + b" " * (257 * MIB) + b"}"
         large = await scene.agent.state(order, bomb, expect=413)
         assert error(large)["code"] == "state_too_large"
-        assert await scene.agent.state(order, a_state(1), expect=201)
+        await scene.agent.state(order, a_state(1), expect=201)
 
 
 @pytest.mark.slow_fault
