@@ -75,8 +75,7 @@ class Oracle:
 
     async def watch(self) -> None:
         """From now on every move is noted."""
-        for statement in WATCH:
-            await self.database.tx(_run, statement)
+        await watch(self.database)
 
     async def moves(self, task_id: int) -> list[tuple[str, str]]:
         """All changes of the task's status, in their order."""
@@ -84,6 +83,10 @@ class Oracle:
             _all, "SELECT from_status, to_status FROM oracle_moved WHERE task_id = :id ORDER BY at", id=task_id
         )
         return [(row["from_status"], row["to_status"]) for row in rows]
+
+    async def select(self, query: str) -> list[dict[str, Any]]:
+        """What a query finds."""
+        return await self.database.read(_all, query)
 
     async def count(self, query: str) -> int:
         """What a query `SELECT count(*) …` finds."""
@@ -195,6 +198,12 @@ class Oracle:
             if (row["status"] == "lost" or applies) and not row["locks"]:
                 broken.append(f"I8 {row['name']} is not locked although task {row['id']} is {row['status']}")
         return broken
+
+
+async def watch(database: Database) -> None:
+    """From now on every move is noted in this database."""
+    for statement in WATCH:
+        await database.tx(_run, statement)
 
 
 def journal_of(data_dir: Path) -> list[Path]:
