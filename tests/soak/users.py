@@ -17,7 +17,7 @@ from tests.soak.user import User
 
 MOST_OPEN = 3
 """Tasks that are not over in one workspace, at most."""
-PACE = 0.6
+PACE = 0.4
 """Seconds between two new tasks, on average."""
 LOOK = 0.7
 _ACTIONS = ("plan_and_apply", "plan", "destroy", "refresh_only")
@@ -80,6 +80,8 @@ class Crowd:
                         self.record.saw(answer)
 
     def _deed(self, task: dict[str, Any], luck: float) -> tuple[str, dict[str, Any]] | None:
+        if self.over:
+            return ("confirm", {"plan_digest": task["plan"]["digest"]}) if task["status"] == "planned" else None
         match task["status"]:
             case "planned" if luck < 0.5:
                 return "confirm", {"plan_digest": task["plan"]["digest"]}
