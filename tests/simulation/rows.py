@@ -49,7 +49,7 @@ class Rows:
 
     def __init__(self, clock: Clock, oracle: Oracle) -> None:
         self._clock = clock
-        self._oracle = oracle
+        self.oracle = oracle
         self._fence = 0
         self.tasks: dict[int, Task] = {}
         self.assignments: dict[int, Assignment] = {}
@@ -65,6 +65,11 @@ class Rows:
     def open_tasks(self) -> list[Task]:
         return [task for task in self.tasks.values() if not task.final]
 
+    def task_of(self, fence: int) -> Task | None:
+        """The task that this was an assignment of."""
+        assignment = self.assignments.get(fence)
+        return None if assignment is None else self.tasks[assignment.task_id]
+
     def next_fence(self) -> int:
         self._fence += 1
         return self._fence
@@ -79,14 +84,22 @@ class Rows:
         before = self.tasks[task_id]
         decision = decide(before, event, self.now)
         after = self.tasks[task_id] = decision.task
-        self._oracle.moved(before, after)
+        self.oracle.moved(before, after)
+        if (
+            isinstance(event, Report)
+            and before != after
+            and before.phase == "apply"
+            and event.result.status == "succeeded"
+        ):
+            kept = self.states.get(before.workspace_id, [])
+            self.oracle.applied_with(before, [state.fence for state in kept])
         if isinstance(event, Report) and before != after:
-            self._oracle.reported(task_id, event.fence)
+            self.oracle.reported(task_id, event.fence)
         if Effect.RELEASE_LOCK in decision.effects and self.locks.get(after.workspace_id) == task_id:
             del self.locks[after.workspace_id]
         if Effect.RELEASE_LOCK in decision.effects:
             self._advance(after.workspace_id)
-        self._oracle.locked(after, self.locks)
+        self.oracle.locked(after, self.locks)
         return after, decision.effects
 
     def assign(self, task_id: int, agent_id: str) -> Task:
@@ -163,7 +176,7 @@ class Rows:
                 logs_before = len(stored)
                 del stored[offset + skip :]
                 stored += data[skip:]
-                self._oracle.logged(fence, logs_before, bytes(stored))
+                self.oracle.logged(fence, logs_before, bytes(stored))
             case Gap(expected=expected):
                 raise LogRefused("a gap", code="log_gap", next_offset=expected)
             case Conflict() | logs.Closed() | logs.OverLimit():
@@ -186,5 +199,5 @@ class Rows:
         kept.append(State(task_id, fence, serial, sha256, outcome))
         if outcome == "current":
             self.current[task.workspace_id] = Current(serial, LINEAGE, sha256, fence)
-            self._oracle.state_became_current(before, serial)
+            self.oracle.state_became_current(before, serial, abandoned=fence != task.fence)
         return outcome

@@ -18,6 +18,7 @@ from iac.domain.messages import (
     FromServer,
     Goodbye,
     Heartbeat,
+    Held,
     Hello,
     RunTaskOrder,
     TaskAccepted,
@@ -31,6 +32,7 @@ from iac.domain.scheduling import Runner, schedule
 from iac.domain.standings import UNDER_WAY, Standing
 from iac.domain.work import Result
 from iac.errors import IacError
+from iac.web.agent_tasks import GIVEN_BACK
 from tests.simulation.rows import Rows
 from tests.simulation.world import Act, Clock, Link, Network
 
@@ -63,6 +65,7 @@ class Server:
 
     def __init__(self, clock: Clock, rows: Rows, agents: Mapping[str, Peer], times: Times) -> None:
         self._clock, self._rows, self._agents, self._times = clock, rows, agents, times
+        self._oracle = rows.oracle
         self.life = 0
         self.up = False
         self._frozen: list[Act] | None = None
@@ -191,6 +194,7 @@ class Server:
                 fences = {held.fence for held in message.tasks}
                 ack, effects = session.heartbeat(message, self._rows.standings(agent_id, fences), now)
                 self._perform(agent_id, [*effects, Send(ack)])
+                self._dealt_with(message.tasks)
             case TaskAccepted(fence=fence):
                 session.accepted(fence)
             case TaskRejected(fence=fence):
@@ -220,7 +224,13 @@ class Server:
             lease_s=times.lease, lost_after_s=times.lost_after, decisions=verdicts, apply_alone=True,
         )  # fmt: skip
         self._perform(agent_id, [Send(welcome), *effects])
+        self._dealt_with(hello.tasks)
         self.dispatch()
+
+    def _dealt_with(self, listed: Sequence[Held]) -> None:
+        for held in listed:
+            if held.stage != "finished":
+                self._oracle.heard(self._rows.task_of(held.fence), held.fence)
 
     def gone(self, agent_id: str, link: Link) -> Act:
         """The end of a connection, as far as it is noticed."""
@@ -296,8 +306,8 @@ class Server:
         if assignment.result_id == result.result_id:
             return
         task = self._rows.tasks[assignment.task_id]
-        if assignment.phase == "plan" and (result.status, result.reason) == ("failed", "lease_expired"):
-            self._rows.move(task.id, Lose(fence=fence, reason="lease_expired", detail=""))
+        if assignment.phase == "plan" and result.status == "failed" and result.reason in GIVEN_BACK:
+            self._rows.move(task.id, Lose(fence=fence, reason=result.reason or "", detail=""))
         else:
             if result.status == "planned" and task.fence == fence and task.status in UNDER_WAY:
                 self._rows.tasks[task.id] = replace(task, plan_digest=str(fence), has_changes=True)
