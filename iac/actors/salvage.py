@@ -36,7 +36,7 @@ class Collector:
     running: Running
     policy: ExecutorPolicy
 
-    async def log_and_state(self, run: Run, told: str, *, start: int, limit: int) -> str | None:
+    async def log_and_state(self, run: Run, told: str | None, *, start: int, limit: int) -> str | None:
         """The rest of the log, of which the platform has `start` bytes, with `told` at its end, and the state as `state`
         does. Sets `run.log` when the log is whole.
         """
@@ -63,13 +63,14 @@ class Collector:
             run.log = transform.digest
         return receipt
 
-    async def state(self, run: Run, told: str) -> str | None:
+    async def state(self, run: Run, told: str | None) -> str | None:
         """Waits for Terraform, if it still runs, and stores the state of an apply. What became of it, None if there was
         nothing to store. Sets `run.state_safe`.
         """
         await self._until_ended(run)
         _learn_end(run)
-        run.say(told)
+        if told is not None:
+            run.say(told)
         # Without its plan an apply never began, and the state here may not even be written to its end.
         if run.order.action != "apply" or not run.workdir.plan.exists():
             return None

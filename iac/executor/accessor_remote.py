@@ -104,9 +104,9 @@ class RemoteDataAccessor:
                 answer = await self._ask(order, "POST", "logs/chunk", LogChunkAnswer, body)
         return answer.next_offset
 
-    async def log_position(self, order: RunTask) -> int:
-        """How much of the log the platform has."""
-        return (await self._ask(order, "GET", "logs/chunk", LogPosition)).next_offset
+    async def log_position(self, order: RunTask) -> LogPosition:
+        """How much of the log the platform has, and whether that is all it wants."""
+        return await self._ask(order, "GET", "logs/chunk", LogPosition)
 
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._note(order, StatusBody(status="running", phase=order.action, stage=stage))

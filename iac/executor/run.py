@@ -121,7 +121,7 @@ class Run:
     ) -> Ended:
         """Runs one Terraform command, its output into the log (or its stdout into `output`).
 
-        Raises StepFailed(`failed`) for an exit code that is not allowed.
+        Raises StepFailed for an exit code that is not allowed: with the reason `failed`, or why it was killed.
         """
         if self.binary is None or self.spool is None or self.shim is None:
             raise StepFailed("executor_error", "Terraform was asked for before the run was prepared.")
@@ -139,7 +139,7 @@ class Run:
             hurry=self.hurry,
         )
         if ended.exit_code not in allowed:
-            raise StepFailed(failed, _how_it_ended(arguments[0], ended), exit_code=ended.exit_code)
+            raise _failure_of(arguments[0], ended, failed)
         return ended
 
     def prolong(self, until: float) -> None:
@@ -161,11 +161,11 @@ class Run:
 
     def saw_end(self, end: EndRecord) -> None:
         """How the apply ended, which only its shim has lived to see."""
-        self.facts.ended = ended = Ended(end.exit_code, bool(end.signals), SIGKILL in end.signals, 0.0)
+        self.facts.ended = ended = Ended(end.exit_code, bool(end.signals), SIGKILL in end.signals, 0.0, end.oom_kills)
         self.done = end.exit_code == 0
         self.cancelled |= ended.signalled and not self.done
         if not self.done:
-            self.failure = StepFailed("apply_failed", _how_it_ended("apply", ended), exit_code=end.exit_code)
+            self.failure = _failure_of("apply", ended, "apply_failed")
 
     def _tell_step(self, step: LadderStep) -> None:
         told = {
@@ -210,11 +210,24 @@ class Run:
         return "applied" if status == "succeeded" else None
 
 
+def _failure_of(command: str, ended: Ended, failed: str) -> StepFailed:
+    """A command that did not end as it should: what was done to it is told before what it did itself."""
+    reason = failed
+    if ended.was_killed:
+        reason = "killed_oom" if ended.oom_kills else "killed"
+    return StepFailed(reason, _how_it_ended(command, ended), exit_code=ended.exit_code)
+
+
 def _how_it_ended(command: str, ended: Ended) -> str:
+    oom = " The kernel killed processes meanwhile because memory had run out." if ended.oom_kills else ""
+    if ended.was_killed and ended.oom_kills:
+        return (
+            f"terraform {command} was killed by the kernel: memory had run out. Give it more, or split the workspace."
+        )
     if ended.exit_code < 0:
-        by = "by this platform" if ended.killed else "by something else on the host (out of memory?)"
-        return f"terraform {command} was ended by signal {-ended.exit_code}, {by}."
-    return f"terraform {command} failed with exit code {ended.exit_code}; the log says why."
+        by = "by this platform" if ended.killed else "by something else on the host"
+        return f"terraform {command} was ended by signal {-ended.exit_code}, {by}.{oom}"
+    return f"terraform {command} failed with exit code {ended.exit_code}; the log says why.{oom}"
 
 
 def failure_of(error: IacError) -> StepFailed:

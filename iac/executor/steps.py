@@ -84,6 +84,10 @@ async def plan(run: Run, accessor: DataAccessor) -> None:
     run.begin("planning")
     arguments = terraform.plan(run.data.bundle, run.workdir, run.var_files)
     ended = await run.terraform(arguments, allowed=(0, 2), failed="plan_failed")
+    if not run.workdir.plan.exists():
+        # A Go program that panics exits with 2 as well, which here would mean "there are changes".
+        told = f"terraform plan ended with exit code {ended.exit_code} and left no plan: it crashed; the log says why."
+        raise StepFailed("plan_failed", told, exit_code=ended.exit_code)
     run.begin("saving_plan")
     await run.terraform(terraform.show_plan(run.workdir), output=run.workdir.plan_json, failed="show_failed")
     saved, planned = await trio.to_thread.run_sync(_read_plan, run, ended.exit_code)

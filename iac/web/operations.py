@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from iac.actors.local_runner import LOCAL
 from iac.domain import bodies, plan_masking, plans, states
 from iac.domain.lifecycle import Cancel, Confirm, Discard, Effect, Event, Resolve
 from iac.domain.messages import Wanted
-from iac.domain.records import Task
+from iac.domain.records import LOCAL, Task
 from iac.domain.redaction import MIN_SECRET, Masker
 from iac.domain.work import BundleVariable, PlanFacts
 from iac.errors import Conflict, IllegalTransition

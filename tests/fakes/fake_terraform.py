@@ -29,7 +29,9 @@ Manners, all optional, in the order in which they are performed:
     until            path; works on until there is such a file
     ignore_sigterm   so many SIGTERMs are noted and ignored, -1: all of them
     finish_sleep     seconds between the SIGTERM that is obeyed and the end
+    eat_bytes        so much memory is taken, and kept
     write_files      {path: text}
+    crash            exit code of a panic: its text goes to stderr, and nothing is finished
     plan_json        what `show -json` prints
     state, no_state  fields over the written state (apply); write none
     outputs          {"name": value}: for apply, show and output
@@ -54,6 +56,11 @@ from typing import Any
 
 Manners = dict[str, Any]
 
+PANIC = b"""
+!!!!!!!!!!!!!!!!!!!!!!!!!!! TERRAFORM CRASH !!!!!!!!!!!!!!!!!!!!!!!!!!!!
+panic: runtime error: invalid memory address or nil pointer dereference
+[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x0]
+"""
 ADDRESS = "terraform_data.a"
 PROVIDER = "terraform.io/builtin/terraform"
 CHILD_SECONDS = 120
@@ -78,6 +85,10 @@ def ledger_of(path: Path) -> list[dict[str, Any]]:
 
 class Interrupted(Exception):
     """A SIGTERM that the scenario obeys."""
+
+
+class Crashed(Exception):
+    """A panic that the scenario wants."""
 
 
 class Fake:
@@ -105,6 +116,8 @@ class Fake:
             code = self.exit_code
         except Interrupted:
             code = self.interrupted()
+        except Crashed:
+            code = int(self.manners["crash"])
         self.note("stop", exit=code, state=self.written)
         return code
 
@@ -132,8 +145,12 @@ class Fake:
         self.work(manners.get("sleep", 0))
         while "until" in manners and not Path(manners["until"]).exists():
             self.work(0.02)
+        self.eaten = bytearray(manners.get("eat_bytes", 0))
         for path, text in manners.get("write_files", {}).items():
             publish(Path(path), text)
+        if "crash" in manners:
+            write(2, PANIC)
+            raise Crashed
         self.finish()
 
     def tell(self, each: Manners) -> None:
@@ -336,9 +353,9 @@ def run() -> str:
 
 
 def works(pid: int) -> bool:
-    """Whether there is such a process that is more than the record of its end."""
+    """Whether there is such a process, more than the record of its end, and not as stopped as its suspended machine."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZT"
     except OSError:
         return False
 

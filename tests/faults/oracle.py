@@ -93,6 +93,12 @@ class Oracle:
         [row] = await self.database.read(_all, query)
         return int(row["count"])
 
+    async def until_count(self, query: str, wanted: int = 1) -> None:
+        """Until the query finds so many."""
+        with trio.fail_after(self.patience):
+            while await self.count(query) < wanted:  # noqa: ASYNC110 - the database tells nobody
+                await trio.sleep(0.02)
+
     async def check(self) -> None:
         """Fails the test with everything that is not as it must be."""
         broken = await self.broken()
