@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from iac.domain.agent_effects import Beat, Effect, Say, Start, Stop
+from iac.domain.agent_reports import NEVER_STARTED
 from iac.domain.agent_state import AgentState
 from iac.domain.holding import Progress
 from iac.domain.messages import CancelTaskOrder, FromServer, HeartbeatAck, Welcome
+from iac.domain.records import Phase
 from iac.domain.work import Result, RunTask
 from iac.errors import IacError, LogRefused
 from tests.simulation.host import STOP_TAKES, Host, Run
 from tests.simulation.oracle import Oracle, Violated, words
 from tests.simulation.rows import Rows
 from tests.simulation.server import Claimed, Server
-from tests.simulation.world import Act, Clock, Link, Network, World
+from tests.simulation.world import Act, Clock, Link, Network, Weather, World
 
-ACK_WITHIN, WELCOME_WITHIN, ANSWER_WITHIN, HEARTBEAT, TICK = 25.0, 10.0, 10.0, 10.0, 1.0
+ACK_WITHIN, WELCOME_WITHIN, ANSWER_WITHIN, HEARTBEAT, TICK = 25.0, 10.0, 10.0, 10.0, 2.0
 ASK_WITHIN = 30.0
 """Seconds for which the first connection waits until it is told what an earlier life never began."""
 DISK = 0.05
@@ -47,14 +49,17 @@ class Job:
 class Agent:
     """A program on a host. What it knows is forgotten when it is killed; what its host has on the disk is not."""
 
-    def __init__(self, agent_id: str, world: World, rows: Rows, oracle: Oracle) -> None:
+    def __init__(self, agent_id: str, world: World, weather: Weather, rows: Rows, oracle: Oracle) -> None:
         self.agent_id, self._world, self._rows = agent_id, world, rows
         self.clock = Clock.any_of(world)
-        self.network = Network(world)
+        self.network = Network(world, weather)
         self.host = Host(world, self.clock, oracle)
         self.server: Server | None = None
         self.alive = False
         self.life = 0
+        self.frailty = world.chance.choice((0.0, 0.0, 0.0, 0.3))
+        """How likely it is killed, or stands still, just when it has taken a task."""
+        self._frozen: list[Act] | None = None
 
     # Its life
 
@@ -64,7 +69,7 @@ class Agent:
             return
         self.alive = True
         self.life += 1
-        stop_takes = {"plan": STOP_TAKES["plan"], "apply": 315.0}
+        stop_takes: dict[Phase, float] = {"plan": STOP_TAKES["plan"], "apply": 315.0}
         self._state = AgentState(plan_limit=2, stop_takes=stop_takes, disk_reserve=0)
         self._jobs: dict[int, Job] = {}
         self._conn_seq = 0
@@ -82,7 +87,7 @@ class Agent:
         """The program alone: Terraform and its shims go on."""
         if not self.alive:
             return
-        self.alive = False
+        self.alive, self._frozen = False, None
         self.host.tell = None
         if self._link is not None:
             self.network.up(self._server.gone(self.agent_id, self._link))
@@ -96,16 +101,35 @@ class Agent:
         self.power_cut()
         self.host.wipe()
 
+    def freeze(self) -> None:
+        """As SIGSTOP does: what comes meanwhile waits. Terraform goes on."""
+        if self.alive and self._frozen is None:
+            self._frozen = []
+
+    def thaw(self) -> None:
+        waiting, self._frozen = self._frozen or [], None
+        for act in waiting:
+            act()
+
+    @property
+    def _boot(self) -> str:
+        return f"{self.agent_id}-{self.life}"
+
     @property
     def _server(self) -> Server:
         assert self.server is not None
         return self.server
 
     def _in_this_life(self, act: Act) -> Act:
-        life = self.life
+        return self._in_life(self.life, act)
 
+    def _in_life(self, life: int, act: Act) -> Act:
         def acted() -> None:
-            if self.alive and life == self.life:
+            if not self.alive or life != self.life:
+                return
+            if self._frozen is not None:
+                self._frozen.append(acted)
+            else:
                 act()
 
         return acted
@@ -122,9 +146,11 @@ class Agent:
         disowned = set[int]()
 
         def answered(fence: int) -> None:
+            if self._conn_seq > 0:  # nobody waits for it any more
+                return
             self.host.forget(fence)
             disowned.discard(fence)
-            if not disowned and self._conn_seq == 0:
+            if not disowned:
                 self._connect()
 
         for order in list(self.host.journal.values()):
@@ -144,14 +170,15 @@ class Agent:
                 self._carry_log(job)
 
     def _disown(self, order: RunTask, answered: Callable[[int], None]) -> None:
-        result = Result(result_id=f"{order.assignment_id}:never", status="failed", reason="never_started")
-        self._ask(lambda: self._server.report(order.fence, result), lambda _: answered(order.fence))
+        boot = self._boot
+        result = Result(result_id=f"{order.assignment_id}:never", status="failed", reason=NEVER_STARTED)
+        self._ask(lambda: self._server.report(order.fence, result, boot), lambda _: answered(order.fence))
 
     # The connection
 
     def _connect(self) -> None:
         self._conn_seq += 1
-        link = self._link = Link(f"{self.agent_id}-{self.life}", self._conn_seq)
+        link = self._link = Link(self._boot, self._conn_seq)
         self._connected = False
         sent_at = self.clock.read()
         hello = self._state.hello(
@@ -164,8 +191,9 @@ class Agent:
 
     def cut_off(self) -> None:
         """The other end is gone, and the kernel says so."""
-        if self.alive and self._link is not None:
-            self._lost(self._link)
+        link = self._link
+        if link is not None:
+            self._in_this_life(lambda: self._lost(link))()
 
     def _lost(self, link: Link) -> None:
         if link != self._link:
@@ -260,8 +288,11 @@ class Agent:
         life, answered = self.life, False
 
         def replied(answer: object) -> None:
+            self._in_life(life, lambda: take(answer))()
+
+        def take(answer: object) -> None:
             nonlocal answered
-            if self.alive and life == self.life and not answered:
+            if not answered:
                 answered = True
                 then(answer)
 
@@ -282,17 +313,27 @@ class Agent:
             self._perform(self._state.noted(order.fence))
             if not job.over:
                 self._claim(job)
+                self._falter(self.freeze, self.thaw)
 
         def written() -> None:
             self.host.note(order)
+            self._falter(self.kill, self.start)
             self._after(self._world.chance.uniform(0, DISK), noted)
 
         self._after(self._world.chance.uniform(0, DISK), written)
         if not self._ticking:
             self._tick()
 
+    def _falter(self, down: Act, up: Act) -> None:
+        """At the worst moments, where chance alone would rarely strike."""
+        chance = self._world.chance
+        if chance.random() < self.frailty:
+            down()
+            self._world.after(chance.choice((chance.uniform(0.1, 5), chance.uniform(30, 200))), up)
+
     def _claim(self, job: Job) -> None:
-        self._ask(lambda: self._server.claim(self.agent_id, job.order.fence), lambda answer: self._claimed(job, answer))
+        fence, boot = job.order.fence, self._boot
+        self._ask(lambda: self._server.claim(self.agent_id, fence, boot), lambda answer: self._claimed(job, answer))
 
     def _claimed(self, job: Job, answer: object) -> None:
         if job.over:
@@ -377,7 +418,8 @@ class Agent:
                 self._state.reported(fence, result.result_id)
             self._end(job)
 
-        self._ask(lambda: self._server.report(fence, result), reported)
+        boot = self._boot
+        self._ask(lambda: self._server.report(fence, result, boot), reported)
 
     def _end(self, job: Job) -> None:
         if self._jobs.pop(job.order.fence, None) is not None:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 
+from iac.domain.records import Phase
 from iac.domain.work import RunTask
 from tests.simulation.oracle import Oracle
 from tests.simulation.world import Clock, World
 
-STOP_TAKES = {"plan": 45.0, "apply": 100.0}
+STOP_TAKES: dict[Phase, float] = {"plan": 45.0, "apply": 100.0}
 """Seconds within which a Terraform that is told to stop has ended; at last it is killed."""
 
 

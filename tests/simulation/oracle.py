@@ -47,17 +47,16 @@ class Oracle:
     def ended(self, task_id: int, fence: int) -> None:
         self.running[task_id].discard(fence)
 
-    def reported(self, task_id: int, fence: int) -> None:
-        """A result was taken."""
-        if self.running[task_id]:
-            raise Violated("I2", f"assignment {fence} ended task {task_id} while {self.running[task_id]} runs for it")
-
-    def applied_with(self, task: Task, fences: Collection[int]) -> None:
-        """An apply is called over; the states that its workspace has are of these assignments."""
-        if task.fence not in fences:
-            raise Violated("I4", f"task {task.id} is over, and the state of assignment {task.fence} is nowhere")
+    def reported(self, before: Task, after: Task, states_of: Collection[int]) -> None:
+        """A result was taken, or given up; its workspace has states of these assignments."""
+        if self.running[before.id] and (before.phase == "plan" or after.final):
+            raise Violated("I2", f"task {before.id} is {after.status} while {self.running[before.id]} runs for it")
+        if before.phase == "apply" and after.status == "succeeded" and before.fence not in states_of:
+            raise Violated("I4", f"task {before.id} is over, and the state of assignment {before.fence} is nowhere")
 
     def moved(self, before: Task, after: Task) -> None:
+        if after.reason == "interrupted":
+            raise Violated("T13b", f"the {after.phase} of task {after.id} was stopped, and nobody says why")
         if before.final and before != after:
             raise Violated("I3", f"task {after.id} was {before.status} and is {after.status}")
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from iac.domain import logs
-from iac.domain.lifecycle import Assign, Effect, Event, Queue, Report, decide
+from iac.domain.lifecycle import Assign, Effect, Event, Lose, Queue, Report, decide
 from iac.domain.logs import Append, Compare, Conflict, Gap, accept, compared, first_difference
-from iac.domain.records import Task
+from iac.domain.records import Phase, Task
 from iac.domain.standings import Standing
 from iac.domain.state_verdicts import Current, Push, judge
 from iac.domain.states import StateHeader
@@ -29,8 +29,9 @@ class Assignment(msgspec.Struct):
     fence: int
     assignment_id: str
     agent_id: str
-    phase: str
+    phase: Phase
     attempt: int
+    claimed_by: str | None = None
     result_id: str | None = None
 
 
@@ -70,6 +71,10 @@ class Rows:
         assignment = self.assignments.get(fence)
         return None if assignment is None else self.tasks[assignment.task_id]
 
+    def told(self, fence: int) -> bool:
+        """Whether it is known how this assignment ended."""
+        return fence in self.assignments and self.assignments[fence].result_id is not None
+
     def next_fence(self) -> int:
         self._fence += 1
         return self._fence
@@ -85,16 +90,9 @@ class Rows:
         decision = decide(before, event, self.now)
         after = self.tasks[task_id] = decision.task
         self.oracle.moved(before, after)
-        if (
-            isinstance(event, Report)
-            and before != after
-            and before.phase == "apply"
-            and event.result.status == "succeeded"
-        ):
+        if isinstance(event, Report | Lose) and before != after:
             kept = self.states.get(before.workspace_id, [])
-            self.oracle.applied_with(before, [state.fence for state in kept])
-        if isinstance(event, Report) and before != after:
-            self.oracle.reported(task_id, event.fence)
+            self.oracle.reported(before, after, [state.fence for state in kept])
         if Effect.RELEASE_LOCK in decision.effects and self.locks.get(after.workspace_id) == task_id:
             del self.locks[after.workspace_id]
         if Effect.RELEASE_LOCK in decision.effects:
@@ -182,6 +180,12 @@ class Rows:
             case Conflict() | logs.Closed() | logs.OverLimit():
                 raise LogRefused("no", code="log_conflict", next_offset=len(stored))
         return len(stored)
+
+    def upload(self, workspace_id: str) -> None:
+        """Somebody who knows better writes a state by hand, as nobody can forbid."""
+        before = self.current.get(workspace_id)
+        serial = 1 if before is None else before.serial + 1
+        self.current[workspace_id] = Current(serial, LINEAGE, f"by hand, serial {serial}")
 
     def push(self, task_id: int, fence: int, serial: int, sha256: str) -> str:
         """The verdict on a state."""

@@ -13,10 +13,13 @@ from tests.simulation.agent import Agent
 from tests.simulation.oracle import Oracle, Violated
 from tests.simulation.rows import Rows
 from tests.simulation.server import Server
-from tests.simulation.world import Clock, World
+from tests.simulation.world import Clock, Weather, World
 
 TROUBLE, PEACE, LOOK = 600.0, 4000.0, 100.0
 """Seconds: until then everything fails now and then; until then everything must have ended; how often that is looked at."""
+TIMES = Times(tick=2.0)
+"""The product's, but for ticks that nothing depends on."""
+WORKSPACES = ("ws-a", "ws-b")
 NAMES = ("one", "two", "three", "four")
 RESTING = frozenset({"planned", "lost", "succeeded", "failed", "cancelled"})
 
@@ -30,8 +33,9 @@ class Story:
         clock = Clock.any_of(self.world)
         self.rows = Rows(clock, self.oracle)
         count = self.world.chance.choice((1, 2, 2, 3, 4))
-        self.agents = {name: Agent(name, self.world, self.rows, self.oracle) for name in NAMES[:count]}
-        self.server = Server(clock, self.rows, self.agents, times or Times())
+        weather = Weather.any_of(self.world)
+        self.agents = {name: Agent(name, self.world, weather, self.rows, self.oracle) for name in NAMES[:count]}
+        self.server = Server(clock, self.rows, self.agents, times or TIMES)
         for agent in self.agents.values():
             agent.server = self.server
 
@@ -74,14 +78,16 @@ class Story:
                 self.world.after(when, partial(self._cancel, number, force))
             for _ in range(3):
                 self.world.after(chance.uniform(0, TROUBLE), partial(self._confirm, number))
-            if chance.random() < 0.3:
-                self.world.after(chance.uniform(TROUBLE / 2, TROUBLE), partial(self._resolve, number))
+            if chance.random() < 0.2:
+                self.world.after(chance.uniform(0, TROUBLE), partial(self.rows.upload, chance.choice(WORKSPACES)))
+            for _ in range(chance.choice((0, 0, 1, 3))):
+                self.world.after(chance.uniform(0, TROUBLE), partial(self._resolve, number))
 
     def _create(self, number: int) -> None:
         chance = self.world.chance
         self.rows.create(
             a_task(
-                id=number, workspace_id=chance.choice(("ws-a", "ws-b")), execution_mode="agent",
+                id=number, workspace_id=chance.choice(WORKSPACES), execution_mode="agent",
                 action=chance.choice(("plan", "plan_and_apply", "plan_and_apply")), auto_apply=chance.random() < 0.6,
                 created_at=self.rows.now,
             )
@@ -109,13 +115,8 @@ class Story:
     def _faults(self) -> None:
         chance = self.world.chance
         kinds = (
-            self._partition,
-            self._partition,
-            self._partition,
-            self._restart,
-            self._crash,
-            self._crash,
-            self._stall,
+            *(self._partition, self._partition, self._partition, self._crash, self._crash),
+            *(self._freeze, self._restart, self._stall),
         )
         for _ in range(chance.randint(0, 8)):
             kind = chance.choice(kinds)
@@ -134,6 +135,11 @@ class Story:
     def _start_again(self) -> None:
         if not self.server.up:
             self.server.start()
+
+    def _freeze(self) -> None:
+        agent = self.world.chance.choice(list(self.agents.values()))
+        agent.freeze()
+        self.world.after(self._lasts(), agent.thaw)
 
     def _stall(self) -> None:
         if self.server.up:
@@ -163,6 +169,8 @@ class Story:
         self._start_again()
         for agent in self.agents.values():
             agent.network.heal()
+            agent.frailty = 0.0
+            agent.thaw()
             agent.start()
 
 

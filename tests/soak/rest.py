@@ -95,7 +95,7 @@ async def look_at_everything(stage: Stage, opened_before: dict[str, int]) -> lis
     """Every invariant; all tasks that there were."""
     record = stage.record
     tasks = await stage.user.everything("/tasks")
-    record.existed(tasks)
+    record.existed(tasks, trio.current_time())
     for name, program in stage.programs.items():
         now = descriptors(program.pid)
         record.notes[f"descriptors of {name}"] = f"{opened_before[name]}, at the end {now}"

@@ -75,9 +75,10 @@ class Crowd:
             for task in () if found is None else found["items"]:
                 if (deed := self._deed(task, chance.random())) is not None:
                     what, body = deed
+                    asked = trio.current_time()
                     answer = await self.user.ask("POST", f"/tasks/{task['id']}/{what}", json=body)
                     if answer is not None:
-                        self.record.saw(answer)
+                        self.record.saw(answer, asked=asked, now=trio.current_time())
 
     def _deed(self, task: dict[str, Any], luck: float) -> tuple[str, dict[str, Any]] | None:
         if self.over:
@@ -99,14 +100,18 @@ class Crowd:
         """Somebody reads the log of what runs, and looks at what has ended."""
         while True:
             await trio.sleep(LOOK)
+            asked = trio.current_time()
             found = await self.user.ask("GET", "/tasks", params={"limit": 60})
+            now = trio.current_time()
             for task in () if found is None else found["items"]:
-                self.record.saw(task)
+                self.record.saw(task, asked=asked, now=now)
                 if task["status"] in ("running", "cancelling"):
                     await self._read_on(task["id"])
+            asked = trio.current_time()
             spaces = await self.user.ask("GET", "/workspaces", params={"limit": 100})
+            now = trio.current_time()
             for workspace in () if spaces is None else spaces["items"]:
-                self.record.saw_workspace(workspace)
+                self.record.saw_workspace(workspace, asked=asked, now=now)
 
     async def _read_on(self, task: int) -> None:
         offset = len(self.record.logs.get(task, b""))
