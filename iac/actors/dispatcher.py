@@ -29,7 +29,8 @@ from iac.store.standings import Seat
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 5.0
+LOOK_EVERY, LOOK_AGAIN = 5.0, 0.5
+"""Seconds between two looks at most; and after one that failed, or found something that has to be seen twice."""
 
 
 class Wakes:
@@ -90,12 +91,22 @@ class Dispatcher:
         """Never returns; ends with its scope."""
         while True:
             ended, self._next_look = self._next_look, trio.Event()
-            try:
-                await self.look()
-            except IacError as error:
-                log.warning("the waiting line cannot be moved on", extra={"error": error.message})
+            again = await self._looked()
             ended.set()
-            await self._wakes.wait(LOOK_EVERY)
+            await self._wakes.wait(LOOK_AGAIN if again else LOOK_EVERY)
+
+    async def _looked(self) -> bool:
+        """Whether the next look should come soon."""
+        try:
+            await self.look()
+        except IacError as error:
+            log.warning("the waiting line cannot be moved on", extra={"error": error.message})
+        except Exception:  # the bulkhead: one row that nobody understands must not end everybody's work
+            log.exception("the waiting line cannot be moved on")
+            return False
+        else:
+            return bool(self._missing)
+        return True
 
     async def look(self) -> None:
         """One pass: reconcile, decide, hand out."""
@@ -149,6 +160,10 @@ class Dispatcher:
     async def _reconcile(self, found: list[Task], now: datetime, holders: Mapping[str, Workspace]) -> None:
         """Puts right what no event would; of what agents hold the lease keeper takes care."""
         held, here = held_here(found), self._local.running.fences
+        for task in found:
+            if task.fence in here and task.cancel_id is not None:
+                # Whoever asked for it may not have come to tell the runner; twice does no harm.
+                self._local.cancel(task.id, task.fence, force=task.cancel_force)
         # Seen twice: the first time it may just have ended or been handed out, with its row read before.
         missing = held - here
         seen = Seen(

@@ -35,6 +35,9 @@ async def lease_keeper(fleet: Fleet) -> None:
             # Nobody is lost because we could not look.
             log.warning("the agents' leases cannot be kept", extra={"error": error.message})
             fleet.restart_leases(trio.current_time())
+        except Exception:  # the bulkhead: what goes wrong with one agent must not cost all the others their keeper
+            log.exception("the agents' leases cannot be kept")
+            fleet.restart_leases(trio.current_time())
 
 
 async def _repeat(fleet: Fleet, now: float) -> None:

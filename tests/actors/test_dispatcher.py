@@ -184,6 +184,42 @@ async def test_a_task_that_runs_here_is_left_alone(office: Office, status: str) 
     assert await office.status(order.task_id) == status
 
 
+async def test_a_cancellation_that_the_runner_was_not_told_of_reaches_it(office: Office) -> None:
+    """The answer to its COMMIT was lost, and with it the only one who knew."""
+    order = await office.platform.order("plan")
+    await office.platform.accessor.get_task_data(order)
+    office.local.running.admit(order)
+    await office.cancel(order.task_id)
+
+    await office.dispatcher.look()
+
+    told = office.local._to_canceller.receive_nowait()
+    assert (told.fence, told.force) == (order.fence, False)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), Unavailable("away")])
+async def test_a_look_that_breaks_is_not_the_end_of_the_dispatcher(
+    office: Office, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    read, looks = office.platform.database.read, 0
+
+    async def breaks_once(*args: object) -> object:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise error
+        return await read(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(office.platform.database, "read", breaks_once)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(office.dispatcher.run)
+        await office.dispatcher.settled(within=10)
+        office.dispatcher.wake()
+        await office.dispatcher.settled(within=10)
+        assert looks == 2
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_task_that_waited_for_too_long_has_failed(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     office.local.draining = True
     task = await office.create()
