@@ -16,9 +16,9 @@ def gives_back(phase: Phase, result: Result) -> bool:
 
 
 def is_outdated(result: Result, *, claimed_by: str | None, told_by: str | None) -> bool:
-    """Whether a program says that an assignment was never begun which nobody has claimed, or the program itself.
+    """Whether a program says that an assignment was never begun which it has claimed itself.
 
     It says so at its start, of what the one before it had. Words that were so long on their way that the assignment was
     ordered, and begun, once more must not end it.
     """
-    return result.reason == NEVER_STARTED and (claimed_by is None or claimed_by == told_by)
+    return result.reason == NEVER_STARTED and claimed_by is not None and claimed_by == told_by

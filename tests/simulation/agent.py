@@ -90,7 +90,7 @@ class Agent:
         self.alive, self._frozen = False, None
         self.host.tell = None
         if self._link is not None:
-            self.network.up(self._server.gone(self.agent_id, self._link))
+            self._send(self._server.gone(self.agent_id, self._link))
 
     def power_cut(self) -> None:
         self.kill()
@@ -136,6 +136,13 @@ class Agent:
 
     def _in_this_life_of(self, act: Callable[[Run], None]) -> Callable[[Run], None]:
         return lambda run: self._in_this_life(lambda: act(run))()
+
+    def _send(self, act: Act) -> None:
+        """What it has sent arrives even if it is dead by then; but not when the next one has begun, whose connections are
+        others: these are closed.
+        """
+        life = self.life
+        self.network.up(lambda: act() if life == self.life else None)
 
     def _after(self, seconds: float, act: Act) -> None:
         self.clock.after(seconds, self._in_this_life(act))
@@ -186,7 +193,7 @@ class Agent:
             view=lambda _: Progress(),
         )  # fmt: skip
         self._hello_sent_at = sent_at
-        self.network.up(self._server.hear(self.agent_id, link, hello))
+        self._send(self._server.hear(self.agent_id, link, hello))
         self._after(WELCOME_WITHIN, lambda: self._lost(link) if not self._connected else None)
 
     def cut_off(self) -> None:
@@ -200,7 +207,7 @@ class Agent:
             return
         self._link = None
         self._connected = False
-        self.network.up(self._server.gone(self.agent_id, link))
+        self._send(self._server.gone(self.agent_id, link))
         limit = min(30.0, 2.0**self._tries)
         self._tries = min(self._tries + 1, 10)
         self._after(self._world.chance.uniform(0, limit), self._connect)
@@ -256,7 +263,7 @@ class Agent:
             agent_id=self.agent_id, boot_id=self._link.boot_id, seq=self._seq, usage=(0.0, 0.0), disk_free=1,
             view=lambda _: Progress(),
         )  # fmt: skip
-        self.network.up(self._server.hear(self.agent_id, self._link, beat))
+        self._send(self._server.hear(self.agent_id, self._link, beat))
         self._perform(self._state.unheard())
 
     def _tick(self) -> None:
@@ -271,7 +278,7 @@ class Agent:
             match effect:
                 case Say(message=message):
                     if self._connected and self._link is not None:
-                        self.network.up(self._server.hear(self.agent_id, self._link, message))
+                        self._send(self._server.hear(self.agent_id, self._link, message))
                 case Start(order=order):
                     self._take(order)
                 case Stop(fence=fence):
@@ -298,7 +305,7 @@ class Agent:
 
         def once_more() -> None:
             if not answered:
-                self.network.up(self._server.call(self, ask, replied))
+                self._send(self._server.call(self, ask, replied))
                 self._after(ANSWER_WITHIN + self._world.chance.uniform(0.2, 10.0), once_more)
 
         once_more()

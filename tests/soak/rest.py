@@ -16,8 +16,8 @@ from tests.soak.traces import descriptors, work_left
 from tests.soak.users import OPEN, Crowd
 
 LOOK = 0.5
-RESTS_WITHIN = 150.0
-"""Seconds for all that is under way: the backlog, leases that run out, agents that come back."""
+MOVES_WITHIN = 90.0
+"""Seconds without any task that moves, after which those that are open are stuck. A lost agent's take 22, a thing 25."""
 CLEARS_WITHIN = 30.0
 """Seconds for what follows a task's end: work directories, journals."""
 MORE_DESCRIPTORS = 25
@@ -46,13 +46,25 @@ async def come_to_rest(stage: Stage, crowd: Crowd) -> None:
 
 async def _at_rest(stage: Stage) -> None:
     """The crowd goes on deciding meanwhile, so a plan that waits for its confirmation gets one."""
-    left: list[dict[str, Any]] = []
-    with trio.move_on_after(RESTS_WITHIN):
-        while left := [task for task in await stage.user.everything("/tasks", status=OPEN) if not _rests(task)]:  # noqa: ASYNC110
+    left, before = await _open(stage), []
+    patience = trio.move_on_after(MOVES_WITHIN)
+    with patience:
+        while left:
             await trio.sleep(LOOK)
+            left, before = await _open(stage), left
+            if _places(left) != _places(before):
+                patience.deadline = trio.current_time() + MOVES_WITHIN
     for task in left:
         waits = "" if task["wait"] is None else f", and waits: {task['wait']['message']}"
         stage.record.complain(f"task {task['id']} of {task['workspace_name']} is still {task['status']}{waits}")
+
+
+async def _open(stage: Stage) -> list[dict[str, Any]]:
+    return [task for task in await stage.user.everything("/tasks", status=OPEN) if not _rests(task)]
+
+
+def _places(tasks: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(task["id"], task["status"], task["phase"], task["stage"], task["attempt"]) for task in tasks]
 
 
 def _rests(task: dict[str, Any]) -> bool:
