@@ -205,7 +205,7 @@ async def _greet(c: Connection, hello: Hello) -> Greeted:
     record = await agents.get(c, hello.agent_id)
     if _is_out(record):
         return Greeted(record, 0, {})
-    epoch = await agents.connected(c, hello.agent_id, hello.boot_id)
+    epoch = await agents.connected(c, hello.agent_id, hello.boot_id, clock=hello.clock)
     return Greeted(record, epoch, await standings.of_agent(c, hello.agent_id, {held.fence for held in hello.tasks}))
 
 

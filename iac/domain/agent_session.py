@@ -330,7 +330,8 @@ class AgentSession:
 
     def _surely(self, standing: Standing, *, hello: bool) -> bool:
         # A list that was on its way when the task was claimed cannot have it yet.
-        fresh = standing.claimed_for_s is not None and standing.claimed_for_s < self._times.settle
+        # (A clock that was set back since makes this negative, and must not keep it fresh for an hour.)
+        fresh = standing.claimed_for_s is not None and abs(standing.claimed_for_s) < self._times.settle
         return not fresh and (hello or standing.fence in self._missed)
 
     def _wanted(self, standings: Iterable[Standing], now: float) -> list[Effect]:
