@@ -19,7 +19,9 @@ COLUMNS = """
     w.provider_config, w.tags, w.lock_kind, w.lock_owner, w.lock_token, w.lock_reason, w.locked_at, w.state_fence,
     w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at, w.pool_id,
     w.plan_timeout_s, w.apply_timeout_s, w.plan_grace_s, w.apply_grace_s,
-    (SELECT p.name FROM agent_pool p WHERE p.id = w.pool_id) AS pool_name
+    (SELECT p.name FROM agent_pool p WHERE p.id = w.pool_id) AS pool_name,
+    (SELECT count(*) FROM state_version s
+     WHERE s.workspace_id = w.id AND s.verdict = 'quarantined' AND s.promoted_at IS NULL) AS states_apart
 """
 _CHANGEABLE = frozenset(
     {

@@ -24,6 +24,7 @@ Manners, all optional, in the order in which they are performed:
     pieces           [base64, …]: these bytes, each in a write of its own, a moment apart
     chapters         [{"seed": n, "bytes": n, "reached": file, "go": file}]: prints so much of `chapter`, touches the one
                      file and waits for the other, then goes on with the next
+    early_state      fields over a state that is written now, as after the first of several resources
     ready_file       file touched when all of the above is done and a SIGTERM would be heard
     sleep            seconds of work, or "forever"
     until            path; works on until there is such a file
@@ -141,6 +142,8 @@ class Fake:
             self.work(0.01)
         for each in manners.get("chapters", []):
             self.tell(each)
+        if "early_state" in manners:
+            self.write_state(manners["early_state"])
         touch(manners.get("ready_file"))
         self.work(manners.get("sleep", 0))
         while "until" in manners and not Path(manners["until"]).exists():
@@ -306,8 +309,8 @@ class Fake:
         state: dict[str, Any] = json.loads(path.read_text())
         return state
 
-    def write_state(self) -> None:
-        if self.manners.get("no_state"):
+    def write_state(self, early: Manners | None = None) -> None:
+        if early is None and self.manners.get("no_state"):
             return
         path = Path(self.state_path())
         old = self.old_state()
@@ -318,9 +321,10 @@ class Fake:
                  "lineage": old["lineage"], "outputs": self.outputs(), "resources": [resource],
                  "check_results": None}  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**state, **self.manners.get("state", {})}, indent=2) + "\n"
+        text = json.dumps({**state, **(self.manners.get("state", {}) if early is None else early)}, indent=2) + "\n"
         publish(path, text)
-        self.written = hashlib.sha256(text.encode()).hexdigest()
+        if early is None:
+            self.written = hashlib.sha256(text.encode()).hexdigest()
 
     def outputs(self) -> dict[str, Any]:
         given = self.manners.get("outputs", {})

@@ -174,7 +174,7 @@ async def test_row_42_a_server_that_detaches_leaves_its_apply_running_and_finds_
     tmp_path: Path, database_url: str
 ) -> None:
     """42, for the server's own runner: the next start learns from the shim how the apply ended."""
-    async with a_killable_scene(tmp_path, database_url, env={"IAC_SHUTDOWN_MODE": "detach"}) as scene:
+    async with a_killable_scene(tmp_path, database_url, more_env={"IAC_SHUTDOWN_MODE": "detach"}) as scene:
         here = await scene.locally()
         scene.acts(apply=scene.waiting)
         task = await scene.server.task(here, "plan_and_apply", auto_apply=True)
@@ -192,7 +192,7 @@ async def test_row_42_a_server_that_is_told_to_stop_asks_its_apply_when_its_time
     tmp_path: Path, database_url: str
 ) -> None:
     """42, for the server's own runner: the same table; what it stopped is told as such."""
-    async with a_killable_scene(tmp_path, database_url, env={"IAC_DRAIN_SECONDS": "2"}) as scene:
+    async with a_killable_scene(tmp_path, database_url, more_env={"IAC_DRAIN_SECONDS": "2"}) as scene:
         here = await scene.locally()
         scene.acts(apply={"sleep": "forever"})
         task = await scene.server.task(here, "plan_and_apply", auto_apply=True)
