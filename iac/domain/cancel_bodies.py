@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from iac.domain.ladder import StopStage
-from iac.domain.records import StopStep, Task
+from iac.domain.ladder import StopStage, StopStep
+from iac.domain.records import Task
 
 
 class CancelView(msgspec.Struct, frozen=True, kw_only=True):

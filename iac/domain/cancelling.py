@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from iac.domain.ladder import OWN_REASONS, RANK, StopReport
-from iac.domain.records import StopStep, Task
+from iac.domain.ladder import OWN_REASONS, RANK, StopReport, StopStep
+from iac.domain.records import Task
 from iac.errors import Conflict
 
 

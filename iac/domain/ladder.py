@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from math import inf
 from typing import Literal
@@ -60,6 +61,13 @@ class Ladder:
 
     grace: float
     second: float = 10.0
+
+
+class StopStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage that a stop has come to, by the platform's clock."""
+
+    stage: StopStage
+    at: datetime
 
 
 class StopReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from iac.domain.agent_tokens import Scope
-from iac.domain.ladder import StopStage
+from iac.domain.ladder import StopStep
 
 Action = Literal["plan", "apply", "plan_and_apply", "destroy", "refresh_only"]
 Phase = Literal["plan", "apply"]
@@ -141,13 +141,6 @@ class Confirmation(Record, frozen=True, kw_only=True):
     at: datetime
     comment: str
     plan_digest: str
-
-
-class StopStep(Record, frozen=True, kw_only=True):
-    """A stage that the stop of what runs has come to."""
-
-    stage: StopStage
-    at: datetime
 
 
 class Task(Record, frozen=True, kw_only=True):

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from iac.domain.ladder import StopStep
 from iac.domain.lifecycle import Assign, Decision, Effect, Event, Queue, decide
 from iac.domain.limits import Defaults, Own
-from iac.domain.records import Confirmation, Status, StopStep, Task
+from iac.domain.records import Confirmation, Status, Task
 from iac.errors import Conflict, NotFound
 from iac.store import audit, workspaces
 from iac.store.database import Connection, Row
