@@ -59,6 +59,7 @@ _GONE = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,  # this program stood still in the middle of one
     asyncpg.InternalClientError,  # the protocol is out of step after the server went away in the middle of it
 )
 

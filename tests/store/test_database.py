@@ -7,6 +7,7 @@ import atexit
 import logging
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -247,6 +248,24 @@ async def test_a_database_that_does_not_answer_is_given_up_and_the_next_caller_g
         with trio.fail_after(PATIENCE):
             with pytest.raises(Unavailable):
                 await given.scalar(database, "SELECT pg_sleep(3600)")
+            assert await given.scalar(database, "SELECT 1") == 1
+
+
+async def test_a_transaction_in_whose_middle_the_program_stood_still_is_unavailable_and_the_next_one_is_not(
+    database_url: str,
+) -> None:
+    """As after a SIGSTOP: PostgreSQL does not keep a transaction open for ever."""
+    async with open_database(database_url, pool_size=1) as database:
+
+        async def stood_still(c: Connection) -> None:
+            await c.run("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), 1.0)
+            await c.value("SELECT 1")
+
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(Unavailable):
+                await database.tx(stood_still)
             assert await given.scalar(database, "SELECT 1") == 1
 
 
