@@ -67,7 +67,7 @@ class Collector:
         """Waits for Terraform, if it still runs, and stores the state of an apply. What became of it, None if there was
         nothing to store. Sets `run.state_safe`.
         """
-        await self._until_ended(run)
+        await self.until_ended(run)
         _learn_end(run)
         if told is not None:
             run.say(told)
@@ -77,7 +77,7 @@ class Collector:
         stored = await steps.save_state(run, self.accessor)
         return None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
 
-    async def _until_ended(self, run: Run) -> None:
+    async def until_ended(self, run: Run) -> None:
         """Waits for a Terraform that outlived us; a cancel reaches it as it would have reached it before."""
         place = run.workdir
         records = [

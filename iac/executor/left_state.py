@@ -28,7 +28,10 @@ class StateLost(Exception):
 
 
 def find_state(place: Workdir, before: bytes | None) -> bytes | None:
-    """The newest usable state; None when it is still `before`. Raises StateLost, OSError."""
+    """The newest usable state; None when it is still `before`. Raises StateLost, OSError.
+
+    Without the directory there is no telling whether there was one.
+    """
     problems = []
     for name, data in _candidates(place):
         if data == before:
@@ -41,7 +44,7 @@ def find_state(place: Workdir, before: bytes | None) -> bytes | None:
             return data
     if problems:
         raise StateLost("state_unreadable", "; ".join(problems))
-    if before is None:
+    if before is None and place.state.parent.is_dir():
         return None
     raise StateLost("state_missing", f"{place.state.name} is gone from the work directory")
 

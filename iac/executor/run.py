@@ -99,6 +99,8 @@ class Run:
     plan: SavedPlan | None = None
     before: CurrentState | None = None
     state_safe: bool = True
+    state_error: Exception | None = None
+    """Why the state is not safe."""
     done: bool = False
     cancelled: bool = False
     failure: StepFailed | None = None

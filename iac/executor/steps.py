@@ -171,6 +171,7 @@ async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
             partial(accessor.save_state_version, run.order, push), within=run.policy.store_within
         )
     except (IacError, OSError, StateLost) as error:
+        run.state_error = error
         log.error("the state of an apply was not stored", extra={"error": str(error)})
         run.say(f"the state was NOT stored: {error}; it stays in the work directory on this host")
         return None
