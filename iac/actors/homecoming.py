@@ -21,13 +21,12 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
-from iac.actors.salvage import Collector
+from iac.actors.salvage import Collector, kill_all_in
 from iac.domain.work import Bundle, LogDigest, Result, RunTask, TaskData
 from iac.errors import Conflict, Forbidden, Gone, IacError, NotFound, Unauthenticated
 from iac.executor import steps, undelivered, workdir
 from iac.executor.accessor_remote import RemoteDataAccessor
 from iac.executor.journal import Entry, Journal
-from iac.executor.leftovers import kill_leftovers
 from iac.executor.run import Run
 
 log = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ class Homecoming:
 
     async def _collect(self, order: RunTask, place: workdir.Workdir) -> None:
         if order.action == "plan":
-            await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
+            await kill_all_in(place)
         remembered = await trio.to_thread.run_sync(workdir.remembered, place)
         place = workdir.Workdir(place.root, remembered.working_directory)
         # That life came to the end of the run; only whether that was heard is not known.
@@ -122,7 +121,12 @@ class Homecoming:
             return await self.collector.state(run, told), False
         if position.closed:
             return await self.collector.state(run, told), False
-        stored = await self.collector.log_and_state(run, told, start=position.next_offset, limit=limit)
+        try:
+            stored = await self.collector.log_and_state(run, told, start=position.next_offset, limit=limit)
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            # What must be masked in it cannot be read, for one. The state matters more.
+            log.error("a log cannot be sent", extra={"task_id": run.order.task_id, "error": str(error)})
+            return await self.collector.state(run, None), True
         return stored, run.log is None and (run.spool is None or run.spool.refused is None)
 
     def _set_aside(self, run: Run) -> None:
