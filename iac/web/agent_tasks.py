@@ -263,6 +263,8 @@ def _results(api: Api, platform: Platform) -> None:
         _in_scope(held)
         if held.phase == "plan" and result.status == "failed" and result.reason in GIVEN_BACK:
             detail = result.detail or "The agent lost its lease and stopped the plan."
+            if result.log is not None and result.log.state == "whole":
+                await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
             await platform.write(standings.give_back, held.task_id, held.fence, result, detail)
             platform.task_changed.ring(held.task_id)
             return
