@@ -31,13 +31,14 @@ from iac.actors.fleet import Fleet
 from iac.actors.lease_keeper import lease_keeper
 from iac.actors.live_logs import LiveLogs
 from iac.actors.live_streamer import LiveStreamer, Unbounded
-from iac.actors.local_runner import LOCAL, LocalRunner
+from iac.actors.local_runner import LocalRunner
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
-from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
+from iac.actors.recovery import Salvage
 from iac.actors.supervision import stop_signals
 from iac.domain.agent_session import Times
 from iac.domain.lifecycle import Cancel
+from iac.domain.records import LOCAL
 from iac.errors import IacError, StartFailed, Unavailable
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.binaries import Binaries, BinarySettings
@@ -211,9 +212,9 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     executor = executor_of(settings, accessor, program.env, program.policy)
     streamer = LiveStreamer(executor.spool_of, partial(live.heard_here, LOCAL), Unbounded())
     live.reached_here(LOCAL, streamer.hear)
-    left = left_behind((settings.data_dir / "tasks").absolute())
-    await give_up_what_was_running(database)
-    salvage = Salvage(database, accessor, local.running, program.policy)
+    work = (settings.data_dir / "tasks").absolute()
+    salvage = Salvage(database, accessor, local.running, program.policy, work, changes.moved)
+    left = await salvage.begin()
     async with trio.open_nursery() as actors:
         actors.start_soon(local.run, executor.execute, wakes.sender)
         actors.start_soon(salvage.run, left)

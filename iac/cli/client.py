@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 from urllib.parse import quote
+from uuid import uuid4
 
 from iac.cli.following import End, LogBytes, LogEvent, Rewound, StatusEvent, follow_log
 from iac.cli.pool_calls import PoolCalls
@@ -110,8 +111,11 @@ class ApiClient(PoolCalls):
         """`patience`: for how many seconds to try again while the server cannot be reached."""
         return self.call("GET", _task(task_id), into=bodies.TaskView, patience=patience)
 
-    def create_task(self, ws: str, body: bodies.TaskCreate) -> bodies.TaskView:
-        return self.call("POST", _ws(ws, "tasks"), into=bodies.TaskView, body=body)
+    def create_task(self, ws: str, body: bodies.TaskCreate, *, patience: float = 0.0) -> bodies.TaskView:
+        """However often it has to be asked for, it is made once."""
+        return self.call(
+            "POST", _ws(ws, "tasks"), into=bodies.TaskView, body=body, headers=_own_key(), patience=patience
+        )
 
     # A decision that was already taken does no harm when it comes again: it is refused, so patience is allowed.
 
@@ -130,8 +134,8 @@ class ApiClient(PoolCalls):
     def discard_task(self, task_id: int, comment: str = "", *, patience: float = 0.0) -> bodies.TaskView:
         return self._decide(task_id, "discard", bodies.CommentRequest(comment=comment), patience)
 
-    def retry_task(self, task_id: int) -> bodies.TaskView:
-        return self.call("POST", _task(task_id, "retry"), into=bodies.TaskView)
+    def retry_task(self, task_id: int, *, patience: float = 0.0) -> bodies.TaskView:
+        return self.call("POST", _task(task_id, "retry"), into=bodies.TaskView, headers=_own_key(), patience=patience)
 
     def resolve_task(self, task_id: int, *, comment: str = "", unlock: bool = False) -> bodies.TaskView:
         return self._decide(task_id, "resolve", bodies.ResolveRequest(comment=comment, unlock=unlock))
@@ -216,6 +220,10 @@ class ApiClient(PoolCalls):
 
     def outputs(self, ws: str) -> bodies.OutputList:
         return self.call("GET", _ws(ws, "outputs"), into=bodies.OutputList)
+
+
+def _own_key() -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid4())}
 
 
 def _ws(ws: str, *parts: str) -> str:

@@ -15,7 +15,7 @@ from iac.cli.interrupts import Interrupts
 from iac.cli.log_writer import LogWriter
 from iac.cli.run_commands import exit_code
 from iac.cli.session import Group, Session, pass_session
-from iac.cli.watching import REWOUND, Left, Watcher
+from iac.cli.watching import ASK_WITHIN, REWOUND, Left, Watcher
 from iac.domain.bodies import TaskView
 
 task_id = click.argument("task_id", metavar="TASK", type=click.IntRange(min=1))
@@ -208,7 +208,7 @@ def discard(session: Session, task_id: int, *, comment: str) -> None:
 @pass_session
 def retry(session: Session, task_id: int, *, follow: bool) -> None:
     """Run a task that is over again, as a new one with today's inputs."""
-    _done(session, session.client.retry_task(task_id), follow)
+    _done(session, session.client.retry_task(task_id, patience=ASK_WITHIN), follow)
 
 
 @task_group.command("resolve")

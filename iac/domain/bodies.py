@@ -224,11 +224,12 @@ class TaskCreate(Input, frozen=True, kw_only=True):
 
 
 class WaitView(View, frozen=True, kw_only=True):
-    """Why the task does not run right now."""
+    """Why the task does not run right now. `actions` are what a human may do about it: confirm, discard, resolve, unlock."""
 
     code: str
     message: str
     position: int | None = None
+    actions: tuple[str, ...] = ()
 
 
 class PlanView(View, frozen=True, kw_only=True):

@@ -39,6 +39,8 @@ NamePolicy = Literal["unique", "suffix"]
 Exclusivity = Literal["agent", "slot"]
 RevokeMode = Literal["soft", "hard"]
 
+LOCAL = "local"
+"""The runner id of the server itself."""
 FINAL: frozenset[Status] = frozenset({"cancelled", "succeeded", "failed"})
 APPLYING: frozenset[Action] = frozenset({"apply", "plan_and_apply", "destroy", "refresh_only"})
 """The actions that may change state: one of them at a time in a workspace, under the workspace's lock."""

@@ -54,6 +54,11 @@ class Changes(msgspec.Struct, frozen=True):
     stored: Callable[[int, int, int, bytes], None] = _nobody_cares
     """Task, fence, offset and bytes of a piece of a log that is stored now."""
 
+    def moved(self, task_id: int) -> None:
+        """A task is where others may run it."""
+        self.task(task_id)
+        self.slot()
+
 
 class LocalDataAccessor:
     """See DataAccessor for the promises."""

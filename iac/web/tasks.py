@@ -77,7 +77,7 @@ def _lists(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", f"{WS}/<ws>/tasks", "Create a task; its inputs are frozen now", tag=TAG, right="run", status=201,
-        body=bodies.TaskCreate, answer=bodies.TaskView,
+        body=bodies.TaskCreate, answer=bodies.TaskView, keyed=True,
         conflicts=("no_configuration", "not_a_plan", "no_plan", "no_changes", "plan_stale"),
     )  # fmt: skip
     async def create_task(call: Call[bodies.TaskCreate, NoQuery]) -> bodies.TaskView:
@@ -91,7 +91,7 @@ def _lists(api: Api, platform: Platform) -> None:
                 if any(ord(character) < 32 for character in address):
                     raise Invalid("An address has no control characters.", path=f"$.{name}[{at}]")
         asked = NewTask(**msgspec.structs.asdict(body))
-        return await operations.create(platform, call.path["ws"], asked, by=call.by)
+        return await operations.create(platform, call.path["ws"], asked, by=call.by, key=call.key)
 
 
 def _several(text: str | None, kind: Any, path: str) -> Any:  # noqa: ANN401 - a tuple of one of the domain's literals
@@ -166,10 +166,10 @@ def _decisions(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", f"{ONE}/retry", "Run a task again, as a new one with today's inputs", tag=TAG, right="run", status=201,
-        answer=bodies.TaskView, conflicts=("illegal_transition", "no_plan", "no_configuration"),
+        answer=bodies.TaskView, keyed=True, conflicts=("illegal_transition", "no_plan", "no_configuration"),
     )  # fmt: skip
     async def retry_task(call: Call[None, NoQuery]) -> bodies.TaskView:
-        return await operations.retry(platform, call.path["task_id"], by=call.by)
+        return await operations.retry(platform, call.path["task_id"], by=call.by, key=call.key)
 
     @api.operation(
         "POST", f"{ONE}/resolve", "Declare a lost apply over, after looking at what it did", tag=TAG, right="force_unlock",
