@@ -144,6 +144,17 @@ class LocalDataAccessor:
         self._changes.task(order.task_id)
         self._changes.slot()
 
+    async def give_back(self, order: RunTask, result: Result, detail: str) -> None:
+        """A plan that ended through no fault of its own is tried again, or has failed. Raises as `update_task` from afar."""
+        if result.log is None or result.log.state == "pending":
+            await self._database.tx(_give_back, order, result, detail, None)
+        else:
+            async with self._log_cache.ending(order.task_id, order.fence, result.log, strict=True) as end:
+                await self._database.tx(_give_back, order, result, detail, end)
+        self._changes.log(order.task_id)
+        self._changes.task(order.task_id)
+        self._changes.slot()
+
     async def close_log(self, order: RunTask, digest: LogDigest, *, from_afar: bool = False) -> None:
         """Ends a log whose result was taken before it was whole. Raises as `update_task` does."""
         async with self._log_cache.ending(order.task_id, order.fence, digest, strict=from_afar) as end:
@@ -211,6 +222,12 @@ def _sensitive_outputs(state: CurrentState | None) -> tuple[str, ...]:
 async def _note_progress(c: Connection, order: RunTask, entries: list[ResourceProgress]) -> None:
     if (await tasks.get(c, order.task_id)).fence == order.fence:
         await plans.note_progress(c, order.task_id, entries)
+
+
+async def _give_back(c: Connection, order: RunTask, result: Result, detail: str, end: End | None) -> None:
+    await standings.give_back(c, order.task_id, order.fence, result, detail)
+    if end is not None:
+        await logs.close(c, order.task_id, order.fence, end)
 
 
 async def _report(c: Connection, order: RunTask, result: Result, end: End | None) -> None:

@@ -261,15 +261,13 @@ def _results(api: Api, platform: Platform) -> None:
                 await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
             return
         _in_scope(held)
-        if held.phase == "plan" and result.status == "failed" and result.reason in GIVEN_BACK:
-            detail = result.detail or "The agent lost its lease and stopped the plan."
-            if result.log is not None and result.log.state == "whole":
-                await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
-            await platform.write(standings.give_back, held.task_id, held.fence, result, detail)
-            platform.task_changed.ring(held.task_id)
-            return
+        given_back = held.phase == "plan" and result.status == "failed" and result.reason in GIVEN_BACK
         try:
-            await platform.accessor.update_task(order_of(held), result, from_afar=True)
+            if given_back:
+                detail = result.detail or "The agent lost its lease and stopped the plan."
+                await platform.accessor.give_back(order_of(held), result, detail)
+            else:
+                await platform.accessor.update_task(order_of(held), result, from_afar=True)
         finally:
             platform.dispatcher.wake()
 
