@@ -18,6 +18,7 @@ from iac.actors.running import Running
 from iac.domain.rendering import ResourceProgress
 from iac.executor import steps, workdir
 from iac.executor.accessor import DataAccessor
+from iac.executor.checkpoints import with_checkpoints
 from iac.executor.leftovers import kill_leftovers
 from iac.executor.log_carrier import Carrier, open_log, unprepared
 from iac.executor.process import APART, PidRecord, read_pid_file
@@ -89,7 +90,7 @@ class Collector:
             return
         try:
             with seat.scope:
-                await _end_of(records)
+                await self._ended(run, records)
             if seat.scope.cancelled_caught:
                 run.cancelled = True
                 await _stop(records[0], run, seat.hurry)
@@ -98,6 +99,12 @@ class Collector:
                 await _end_of(records)
         finally:
             self.running.forget(run.order.fence)
+
+    async def _ended(self, run: Run, records: Sequence[PidRecord]) -> None:
+        if run.order.action == "apply":
+            await with_checkpoints(run, self.accessor, partial(_end_of, records))
+        else:
+            await _end_of(records)
 
 
 async def kill_all_in(place: workdir.Workdir) -> None:

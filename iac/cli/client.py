@@ -14,7 +14,7 @@ from uuid import uuid4
 from iac.cli.following import End, LogBytes, LogEvent, Rewound, StatusEvent, follow_log
 from iac.cli.pool_calls import PoolCalls
 from iac.cli.transport import ApiError, BadServer, Unreachable
-from iac.domain import access_bodies, bodies
+from iac.domain import access_bodies, bodies, state_bodies
 
 __all__ = ["ApiClient", "ApiError", "BadServer", "End", "LogBytes", "LogEvent", "Rewound", "StatusEvent", "Unreachable"]
 
@@ -137,8 +137,20 @@ class ApiClient(PoolCalls):
     def retry_task(self, task_id: int, *, patience: float = 0.0) -> bodies.TaskView:
         return self.call("POST", _task(task_id, "retry"), into=bodies.TaskView, headers=_own_key(), patience=patience)
 
-    def resolve_task(self, task_id: int, *, comment: str = "", unlock: bool = False) -> bodies.TaskView:
-        return self._decide(task_id, "resolve", bodies.ResolveRequest(comment=comment, unlock=unlock))
+    def known(self, task_id: int) -> state_bodies.KnownView:
+        """What is known of a task whose end nobody saw."""
+        return self.call("GET", _task(task_id, "known"), into=state_bodies.KnownView)
+
+    def resolve_task(
+        self,
+        task_id: int,
+        *,
+        comment: str = "",
+        unlock: bool = False,
+        checkpoint: Literal["quarantine", "adopt"] = "quarantine",
+    ) -> bodies.TaskView:
+        body = state_bodies.ResolveRequest(comment=comment, unlock=unlock, checkpoint=checkpoint)
+        return self._decide(task_id, "resolve", body)
 
     def changes(self, task_id: int) -> list[bodies.ChangeView]:
         """What the task's plan does to each resource."""
@@ -179,9 +191,9 @@ class ApiClient(PoolCalls):
 
     # State. `which` is "current", a serial, or an id.
 
-    def states(self, ws: str) -> Iterator[bodies.StateVersionView]:
-        """All versions, newest first, page after page."""
-        params = _given(limit=PAGE)
+    def states(self, ws: str, *, verdict: str | None = None) -> Iterator[bodies.StateVersionView]:
+        """All versions, newest first, page after page; `verdict` may be several, separated by commas."""
+        params = _given(limit=PAGE, verdict=verdict)
         while True:
             page = self.call("GET", _ws(ws, "state-versions"), into=bodies.StateVersionPage, params=params)
             yield from page.items
@@ -217,6 +229,12 @@ class ApiClient(PoolCalls):
             into=bodies.StateVersionView,
             params=_given(lock_token=lock_token),
         )
+
+    def promote_state(
+        self, ws: str, version: str, *, force: bool = False, expected: int | None = None, lock_token: str | None = None
+    ) -> bodies.StateVersionView:
+        body = state_bodies.PromoteRequest(force=force, expected_serial=expected, lock_token=lock_token)
+        return self.call("POST", _ws(ws, "state-versions", version, "promote"), into=bodies.StateVersionView, body=body)
 
     def outputs(self, ws: str) -> bodies.OutputList:
         return self.call("GET", _ws(ws, "outputs"), into=bodies.OutputList)

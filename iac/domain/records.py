@@ -76,6 +76,8 @@ class Workspace(Record, frozen=True, kw_only=True):
     current_serial: int | None
     lineage: str | None
     state_uncertain: bool
+    states_apart: int
+    """As of the read: quarantined and not promoted."""
     configuration_id: str | None
     created_at: datetime
     updated_at: datetime
@@ -196,7 +198,11 @@ class Task(Record, frozen=True, kw_only=True):
 
 
 class StateVersion(Record, frozen=True, kw_only=True):
-    """One stored state: raw bytes are kept elsewhere, sealed; `serial` and `lineage` are those inside them."""
+    """One stored state: raw bytes are kept elsewhere, sealed; `serial` and `lineage` are those inside them.
+
+    `partial`: sent while its apply still ran. `promotion_of`: the version apart that this one was made from; that one has
+    `promoted_at`.
+    """
 
     id: str
     workspace_id: str
@@ -210,6 +216,8 @@ class StateVersion(Record, frozen=True, kw_only=True):
     fence: int | None
     partial: bool
     rollback_of: int | None
+    promotion_of: str | None
+    promoted_at: datetime | None
     terraform_version: str
     resource_count: int
     created_by: str
@@ -337,6 +345,8 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     registered_at: datetime
     last_seen_at: datetime | None
     retired_at: datetime | None
+    clock_ahead_s: float | None = None
+    """How far its clock was ahead of the platform's when it connected, in seconds; nothing is decided by it."""
 
     @property
     def takes_tasks(self) -> bool:

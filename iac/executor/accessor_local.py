@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
 import msgspec
+import trio
 
 from iac.domain import states
 from iac.domain.lifecycle import Claim, Report
@@ -26,7 +27,7 @@ from iac.domain.work import (
 )
 from iac.errors import BadRequest, Conflict, Fenced, NotFound
 from iac.executor.terraform import sensitive_values
-from iac.store import configurations, creation, logs, plans, standings, statefiles, tasks
+from iac.store import configurations, creation, logs, plans, standings, state_pushes, statefiles, tasks
 from iac.store.database import Connection, Database
 from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
@@ -121,11 +122,16 @@ class LocalDataAccessor:
 
     async def save_state_version(self, order: RunTask, push: StatePush, *, revoked: bool = False) -> StateReceipt:
         """As DataAccessor says. `revoked`: the sender has no say any more, and its state is only kept apart."""
-        if hashlib.sha256(push.data).hexdigest() != push.sha256:
+        packed = await trio.to_thread.run_sync(statefiles.pack, self._keyring, push.data)
+        if packed.sha256 != push.sha256:
             raise BadRequest("The state's bytes do not have the sha256 that came with them.", code="checksum_mismatch")
-        receipt = await self._database.tx(partial(statefiles.push, revoked=revoked), self._keyring, order, push)
+        store = partial(state_pushes.push, partial=push.partial, revoked=revoked)
+        receipt = await self._database.tx(store, order, packed)
         if receipt.verdict == "quarantined":
-            log.error("a state was quarantined", extra={"task_id": order.task_id, "reason": receipt.reason})
+            log.error(
+                "a state was quarantined",
+                extra={"task_id": order.task_id, "fence": order.fence, "reason": receipt.reason},
+            )
         self._changes.task(order.task_id)
         return receipt
 
@@ -134,26 +140,26 @@ class LocalDataAccessor:
 
         Raises LogRefused (log_incomplete with `next_offset`; log_mismatch, once) then, and nothing has changed.
         """
-        if result.log is None or result.log.state == "pending":
-            await self._database.tx(_report, order, result, None)
-        else:
-            ending = self._log_cache.ending(order.task_id, order.fence, result.log, strict=from_afar)
-            async with ending as end:
-                await self._database.tx(_report, order, result, end)
-        self._changes.log(order.task_id)
-        self._changes.task(order.task_id)
-        self._changes.slot()
+        async with self._ending(order, result.log, strict=from_afar) as end:
+            await self._database.tx(_report, order, result, end)
+        self._over(order)
 
     async def give_back(self, order: RunTask, result: Result, detail: str) -> None:
-        """A plan that ended through no fault of its own is tried again, or has failed. Raises as `update_task` from afar."""
-        if result.log is None or result.log.state == "pending":
-            await self._database.tx(_give_back, order, result, detail, None)
-        else:
-            async with self._log_cache.ending(order.task_id, order.fence, result.log, strict=True) as end:
-                await self._database.tx(_give_back, order, result, detail, end)
+        """T13b: the plan ended by no fault of its own. Its log ends with it, with whatever came of it."""
+        async with self._ending(order, result.log, strict=False) as end:
+            await self._database.tx(_give_back, order, result, detail, end)
+        self._over(order)
+
+    def _ending(
+        self, order: RunTask, digest: LogDigest | None, *, strict: bool
+    ) -> AbstractAsyncContextManager[End | None]:
+        if digest is None or digest.state == "pending":
+            return nullcontext()
+        return self._log_cache.ending(order.task_id, order.fence, digest, strict=strict)
+
+    def _over(self, order: RunTask) -> None:
         self._changes.log(order.task_id)
-        self._changes.task(order.task_id)
-        self._changes.slot()
+        self._changes.moved(order.task_id)
 
     async def close_log(self, order: RunTask, digest: LogDigest, *, from_afar: bool = False) -> None:
         """Ends a log whose result was taken before it was whole. Raises as `update_task` does."""
@@ -224,17 +230,20 @@ async def _note_progress(c: Connection, order: RunTask, entries: list[ResourcePr
         await plans.note_progress(c, order.task_id, entries)
 
 
-async def _give_back(c: Connection, order: RunTask, result: Result, detail: str, end: End | None) -> None:
-    await standings.give_back(c, order.task_id, order.fence, result, detail)
-    if end is not None:
-        await logs.close(c, order.task_id, order.fence, end)
-
-
 async def _report(c: Connection, order: RunTask, result: Result, end: End | None) -> None:
     """The result and the end of the log, in one transaction: a final task's log never grows again unseen."""
     moved = await tasks.move(c, order.task_id, Report(fence=order.fence, result=result))
     if moved.task.fence != order.fence:
         raise Fenced(f"Assignment {order.fence} of task {order.task_id} was taken away.")
     await standings.note_result(c, order.fence, result.result_id)
+    await _close(c, order, end)
+
+
+async def _give_back(c: Connection, order: RunTask, result: Result, detail: str, end: End | None) -> None:
+    await standings.give_back(c, order.task_id, order.fence, result, detail)
+    await _close(c, order, end)
+
+
+async def _close(c: Connection, order: RunTask, end: End | None) -> None:
     if end is not None:
         await logs.close(c, order.task_id, order.fence, end)

@@ -218,7 +218,9 @@ def _chunk(offset: int, data: bytes) -> LogChunkBody:
 
 
 def _state(push: StatePush) -> StateBody:
-    return StateBody(state=_gzipped(push.data), sha256=push.sha256, partial=push.partial)
+    # A checkpoint is packed on a host that is busy with the apply itself, and soon replaced.
+    level = LOG_GZIP_LEVEL if push.partial else GZIP_LEVEL
+    return StateBody(state=_gzipped(push.data, level), sha256=push.sha256, partial=push.partial)
 
 
 def _gzipped(data: bytes, level: int = GZIP_LEVEL) -> str:

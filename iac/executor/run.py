@@ -12,6 +12,7 @@ from signal import SIGKILL
 
 import trio
 
+from iac.domain import checkpoints
 from iac.domain.records import Outcome
 from iac.domain.work import CurrentState, LogDigest, Result, ResultStatus, RunTask, SavedPlan, TaskData
 from iac.errors import IacError
@@ -32,6 +33,7 @@ class ExecutorPolicy:
     apply_ladder: Ladder = field(default_factory=lambda: Ladder(grace=300))
     store_within: float = 300.0
     report_within: float = 600.0
+    checkpoint_every: float = checkpoints.EVERY
     log_interval: float = 0.1
     log_drain_within: float = 120.0
     log_pace: Pace | None = None
@@ -45,6 +47,12 @@ class ExecutorPolicy:
 
 FAILURES = frozenset({"timeout", "lease_expired"})
 """Reasons for which a runner stops a run by itself and that are failures, not wishes."""
+
+
+NO_ROOM = (
+    "The disk of the work directory was full, so that Terraform could not write its state there. It was found where "
+    "Terraform put it instead, and is stored. Free some space and run the task again."
+)
 
 
 def _nobody(order: RunTask, step: LadderStep) -> None: ...
@@ -98,9 +106,13 @@ class Run:
     hooks: Hooks = field(default_factory=Hooks)
     plan: SavedPlan | None = None
     before: CurrentState | None = None
+    unsent: bytes | None = None
+    """The newest state that could be read while the apply ran, until the platform has it."""
     state_safe: bool = True
     state_error: Exception | None = None
     """Why the state is not safe."""
+    no_room: bool = False
+    """Terraform could not write its state to its place, for want of room; the state is stored all the same."""
     done: bool = False
     cancelled: bool = False
     failure: StepFailed | None = None
@@ -206,6 +218,8 @@ class Run:
             why = self.hooks.why_stopped(self.order)
             return ("failed" if why in FAILURES else "cancelled"), why, None, None
         failure = self.failure or StepFailed("executor_error", "The phase ended without a result.")
+        if self.no_room and failure.reason == "apply_failed":
+            return "failed", "storage_full", NO_ROOM, failure.exit_code
         return "failed", failure.reason, failure.detail, failure.exit_code
 
     def _outcome(self, status: ResultStatus) -> Outcome | None:

@@ -18,7 +18,8 @@ from iac.errors import IacError, Invalid, StorageFull, Unavailable
 from iac.executor import terraform, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.binaries import Binaries
-from iac.executor.left_state import StateLost, find_state
+from iac.executor.checkpoints import with_checkpoints
+from iac.executor.left_state import StateLost, find_state, has_no_room
 from iac.executor.run import Run, StepFailed, failure_of, sha256
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,8 @@ async def apply(run: Run, accessor: DataAccessor) -> None:
     """`terraform apply`. Whatever it comes to, the state on disk is stored before anything else happens."""
     run.begin("applying")
     try:
-        await run.terraform(terraform.apply(run.workdir), failed="apply_failed")
+        work = partial(run.terraform, terraform.apply(run.workdir), failed="apply_failed")
+        await with_checkpoints(run, accessor, work)
     finally:
         # The exit code alone decides: an apply that came to its end although it was told to stop is done.
         run.done = run.facts.ended is not None and run.facts.ended.exit_code == 0
@@ -159,25 +161,46 @@ async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
     """
     run.begin("saving_state")
     run.state_safe = False
+    before = run.before.data if run.before is not None else None
     try:
-        before = run.before.data if run.before is not None else None
         found = await trio.to_thread.run_sync(find_state, run.workdir, before)
         if found is None:
             run.state_safe = True
             run.say("the state did not change")
             return None
-        push = StatePush(data=found, sha256=sha256(found))
-        receipt = await until_stored(
-            partial(accessor.save_state_version, run.order, push), within=run.policy.store_within
-        )
+        receipt = await _stored(run, accessor, found.data)
+        run.no_room = found.astray and has_no_room(run.workdir, len(found.data))
     except (IacError, OSError, StateLost) as error:
         run.state_error = error
-        log.error("the state of an apply was not stored", extra={"error": str(error)})
+        log.error("the state of an apply was not stored", extra={"task_id": run.order.task_id, "error": str(error)})
         run.say(f"the state was NOT stored: {error}; it stays in the work directory on this host")
+        if isinstance(error, StateLost):
+            await _keep_newest(run, accessor)
         return None
     run.state_safe = True
     run.say(f"state {receipt.serial} stored ({receipt.verdict})" + (f": {receipt.reason}" if receipt.reason else ""))
     return receipt
+
+
+async def _stored(run: Run, accessor: DataAccessor, data: bytes, *, only_partial: bool = False) -> StateReceipt:
+    push = StatePush(data=data, sha256=sha256(data), partial=only_partial)
+    return await until_stored(partial(accessor.save_state_version, run.order, push), within=run.policy.store_within)
+
+
+async def _keep_newest(run: Run, accessor: DataAccessor) -> None:
+    """Nothing that Terraform left can be read: then the newest that could be, or what it began with, is better than nothing.
+
+    As a checkpoint only, because the apply did more than it tells of.
+    """
+    newest = run.unsent or (run.before.data if run.before is not None else None)
+    if newest is None:
+        return
+    try:
+        receipt = await _stored(run, accessor, newest, only_partial=True)
+    except IacError as error:
+        log.error("not even a checkpoint was stored", extra={"task_id": run.order.task_id, "error": error.message})
+    else:
+        run.say(f"state {receipt.serial}, the newest that could be read, is known to the platform ({receipt.verdict})")
 
 
 async def until_stored(call: Callable[[], Awaitable[T]], *, within: float) -> T:

@@ -50,7 +50,7 @@ def _states(workdir: Workdir) -> dict[str, bytes]:
     except StateLost:
         files = (workdir.state, workdir.errored_state)
         return {file.name: data for file in files if (data := read_if_there(file))}
-    return {} if found is None else {workdir.state.name: found}
+    return {} if found is None else {workdir.state.name: found.data}
 
 
 def _all(kept: Path) -> list[Path]:

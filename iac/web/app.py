@@ -16,6 +16,7 @@ from iac.web import (
     docs,
     errors,
     inputs,
+    known,
     logs,
     openapi,
     pools,
@@ -27,6 +28,7 @@ from iac.web.agent_auth import asked_path, authenticator, peer
 from iac.web.platform import Platform
 from iac.web.routing import KIB, Api
 
+_AREAS = (workspaces, inputs, tasks, known, logs, states, pools, access, agent_routes, agent_tasks, agent_control)
 OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
 
@@ -34,7 +36,7 @@ OTHER_LIMIT = 64 * KIB
 def api_of(platform: Platform) -> Api:
     """The route table."""
     api = Api()
-    for area in (workspaces, inputs, tasks, logs, states, pools, access, agent_routes, agent_tasks, agent_control):
+    for area in _AREAS:
         area.declare(api, platform)
     return api
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from iac.domain import bodies, plan_masking, plans, states
+from iac.domain import bodies, plan_masking, plans, state_bodies, states
 from iac.domain.lifecycle import Cancel, Confirm, Discard, Effect, Event, Resolve
 from iac.domain.messages import Wanted
 from iac.domain.records import LOCAL, Task
@@ -15,7 +15,7 @@ from iac.domain.redaction import MIN_SECRET, Masker
 from iac.domain.work import BundleVariable, PlanFacts
 from iac.errors import Conflict, IllegalTransition
 from iac.executor.terraform import sensitive_values
-from iac.store import agents, creation, tasks
+from iac.store import agents, creation, state_pushes, tasks
 from iac.store import plans as stored_plans
 from iac.store.creation import NewTask, stale
 from iac.store.database import Connection
@@ -132,17 +132,23 @@ async def discard(platform: Platform, task_id: int, *, by: str, comment: str) ->
     return await show(platform, task_id)
 
 
-async def resolve(platform: Platform, task_id: int, *, by: str, comment: str, unlock: bool) -> bodies.TaskView:
-    """A human says that a lost apply is over; whatever its runner still sends is fenced from here on."""
-    await platform.write(_resolve, task_id, by=by, comment=comment, unlock=unlock)
+async def resolve(platform: Platform, task_id: int, asked: state_bodies.ResolveRequest, *, by: str) -> bodies.TaskView:
+    """A human says that a lost apply is over; whatever its runner still sends is fenced from here on.
+
+    Raises NotFound, AlreadyFinal, IllegalTransition, and Conflict where its checkpoint cannot be adopted as asked.
+    """
+    await platform.write(_resolve, task_id, asked, by=by)
     platform.task_changed.ring(task_id)
     return await show(platform, task_id)
 
 
-async def _resolve(c: Connection, task_id: int, *, by: str, comment: str, unlock: bool) -> Moved:
+async def _resolve(c: Connection, task_id: int, asked: state_bodies.ResolveRequest, *, by: str) -> None:
     fence = await tasks.next_fence(c)
-    event = Resolve(by=by, comment=comment, fence=fence, unlock=unlock)
-    return await tasks.noted_move(c, task_id, event, by=by, verb="task.resolve", unlock=unlock, comment=comment)
+    event = Resolve(by=by, comment=asked.comment, fence=fence, unlock=asked.unlock)
+    facts = {"unlock": asked.unlock, "comment": asked.comment, "checkpoint": asked.checkpoint}
+    moved = await tasks.noted_move(c, task_id, event, by=by, verb="task.resolve", **facts)
+    if told := await state_pushes.settle(c, moved.task, asked.checkpoint, by=by):
+        await tasks.annotate(c, task_id, fence, f"{moved.task.detail} {told}")
 
 
 async def retry(platform: Platform, task_id: int, *, by: str, key: str | None = None) -> bodies.TaskView:

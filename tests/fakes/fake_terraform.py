@@ -26,6 +26,7 @@ Manners, all optional, in the order in which they are performed:
                      file and waits for the other, then goes on with the next
     kill_agent       whoever runs this task is killed: the process above the shim, if it is an agent of the tests
     busy             so many children that do nothing but use the processor, until this process ends
+    early_state      fields over a state that is written now, as after the first of several resources
     ready_file       file touched when all of the above is done and a SIGTERM would be heard
     sleep            seconds of work, or "forever"
     until            path; works on until there is such a file
@@ -144,6 +145,8 @@ class Fake:
             self.work(0.01)
         for each in manners.get("chapters", []):
             self.tell(each)
+        if "early_state" in manners:
+            self.write_state(manners["early_state"])
         if manners.get("kill_agent"):
             kill_agent()
         with busy(manners.get("busy", 0)):
@@ -316,8 +319,8 @@ class Fake:
         state: dict[str, Any] = json.loads(path.read_text())
         return state
 
-    def write_state(self) -> None:
-        if self.manners.get("no_state"):
+    def write_state(self, early: Manners | None = None) -> None:
+        if early is None and self.manners.get("no_state"):
             return
         path = Path(self.state_path())
         old = self.old_state()
@@ -328,9 +331,10 @@ class Fake:
                  "lineage": old["lineage"], "outputs": self.outputs(), "resources": [resource],
                  "check_results": None}  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**state, **self.manners.get("state", {})}, indent=2) + "\n"
+        text = json.dumps({**state, **(self.manners.get("state", {}) if early is None else early)}, indent=2) + "\n"
         publish(path, text)
-        self.written = hashlib.sha256(text.encode()).hexdigest()
+        if early is None:
+            self.written = hashlib.sha256(text.encode()).hexdigest()
 
     def outputs(self) -> dict[str, Any]:
         given = self.manners.get("outputs", {})
