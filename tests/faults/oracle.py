@@ -75,13 +75,14 @@ class Oracle:
     logs: list[Path] = field(default_factory=list)
     incomplete: set[int] = field(default_factory=set)
     """Tasks whose log may lack something, and says so."""
+    unheard: set[Path] = field(default_factory=set)
+    """Data directories of agents whom nobody listens to any more, or who hold what nobody takes: they keep it."""
     patience: float = 30.0
     """Seconds in which the processes of ended tasks have to be gone."""
 
     async def watch(self) -> None:
         """From now on every move is noted."""
-        for statement in WATCH:
-            await self.database.tx(_run, statement)
+        await watch(self.database)
 
     async def moves(self, task_id: int) -> list[tuple[str, str]]:
         """All changes of the task's status, in their order."""
@@ -89,6 +90,10 @@ class Oracle:
             _all, "SELECT from_status, to_status FROM oracle_moved WHERE task_id = :id ORDER BY at", id=task_id
         )
         return [(row["from_status"], row["to_status"]) for row in rows]
+
+    async def select(self, query: str) -> list[dict[str, Any]]:
+        """What a query finds."""
+        return await self.database.read(_all, query)
 
     async def count(self, query: str) -> int:
         """What a query `SELECT count(*) …` finds."""
@@ -116,7 +121,9 @@ class Oracle:
         broken += await self._secrets()
         broken += await self._locks()
         broken += await self._unowned()
-        return broken + [f"I9 {entry} is left" for place in self.work for entry in journal_of(place)]
+        return broken + [
+            f"I9 {entry} is left" for place in self.work if place not in self.unheard for entry in journal_of(place)
+        ]
 
     def events(self, command: str, event: str = "start") -> list[dict[str, Any]]:
         """What the ledgers say of one command."""
@@ -241,6 +248,12 @@ def _owned(shown: dict[str, Any], *, has_runner: bool) -> bool:
             return shown["wait"] is not None and shown["wait"]["code"] not in ("next", "just_arrived")
         case _:
             return has_runner
+
+
+async def watch(database: Database) -> None:
+    """From now on every move is noted in this database."""
+    for statement in WATCH:
+        await database.tx(_run, statement)
 
 
 def journal_of(data_dir: Path) -> list[Path]:

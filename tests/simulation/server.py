@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
+from iac.domain import agent_reports
 from iac.domain.agent_session import AgentSession, Effect, Move, Reissue, Send, Times
 from iac.domain.leases import Key, Leases, Metronome
 from iac.domain.lifecycle import Cancel, Claim, Event, Lose, Report
@@ -18,6 +19,7 @@ from iac.domain.messages import (
     FromServer,
     Goodbye,
     Heartbeat,
+    Held,
     Hello,
     RunTaskOrder,
     TaskAccepted,
@@ -31,7 +33,7 @@ from iac.domain.records import Task
 from iac.domain.scheduling import Runner, schedule
 from iac.domain.standings import UNDER_WAY
 from iac.domain.work import Result
-from iac.errors import IacError
+from iac.errors import IacError, IllegalTransition
 from tests.simulation.rows import Rows
 from tests.simulation.world import Act, Clock, Link, Network
 
@@ -64,6 +66,7 @@ class Server:
 
     def __init__(self, clock: Clock, rows: Rows, agents: Mapping[str, Peer], times: Times) -> None:
         self._clock, self._rows, self._agents, self._times = clock, rows, agents, times
+        self._oracle = rows.oracle
         self.life = 0
         self.up = False
         self._frozen: list[Act] | None = None
@@ -192,9 +195,10 @@ class Server:
         match message:
             case Heartbeat():
                 self._leases.heard(agent_id, {held.fence for held in message.tasks} | session.unclaimed, now)
-                fences = {held.fence for held in message.tasks}
+                fences, overtaken = {held.fence for held in message.tasks}, session.overtaken(message)
                 ack, effects = session.heartbeat(message, self._rows.standings(agent_id, fences), now)
                 self._perform(agent_id, [*effects, Send(ack)])
+                self._dealt_with(() if overtaken else message.tasks)
             case TaskAccepted(fence=fence):
                 session.accepted(fence)
             case TaskRejected(fence=fence):
@@ -212,7 +216,7 @@ class Server:
         self.dispatch()
 
     def _hello(self, agent_id: str, member: Member, link: Link, hello: Hello) -> None:
-        if member.link is not None and member.link.boot_id == link.boot_id and member.link.conn_seq >= link.conn_seq:
+        if member.session.outdated(hello):
             return
         member.link = link
         now, fences = self._clock.read(), {held.fence for held in hello.tasks}
@@ -224,7 +228,13 @@ class Server:
             lease_s=times.lease, lost_after_s=times.lost_after, decisions=verdicts, apply_alone=True,
         )  # fmt: skip
         self._perform(agent_id, [Send(welcome), *effects])
+        self._dealt_with(hello.tasks)
         self.dispatch()
+
+    def _dealt_with(self, listed: Sequence[Held]) -> None:
+        for held in listed:
+            if held.stage != "finished" and not self._rows.told(held.fence):
+                self._oracle.heard(self._rows.task_of(held.fence), held.fence)
 
     def gone(self, agent_id: str, link: Link) -> Act:
         """The end of a connection, as far as it is noticed."""
@@ -289,19 +299,23 @@ class Server:
 
         return self._alive(self.life, handle)
 
-    def claim(self, agent_id: str, fence: int) -> Claimed:
-        task, _ = self._rows.move(self._rows.assignments[fence].task_id, Claim(fence=fence))
+    def claim(self, agent_id: str, fence: int, boot_id: str) -> Claimed:
+        assignment = self._rows.assignments[fence]
+        task, _ = self._rows.move(assignment.task_id, Claim(fence=fence))
+        assignment.claimed_by = boot_id
         self._member(agent_id).session.settled(fence)
         current = self._rows.current.get(task.workspace_id)
         return Claimed(0 if current is None else current.serial)
 
-    def report(self, fence: int, result: Result) -> None:
+    def report(self, fence: int, result: Result, boot_id: str) -> None:
         assignment = self._rows.assignments[fence]
         if assignment.result_id == result.result_id:
             return
         task = self._rows.tasks[assignment.task_id]
-        if assignment.phase == "plan" and (result.status, result.reason) == ("failed", "lease_expired"):
-            self._rows.move(task.id, Lose(fence=fence, reason="lease_expired", detail=""))
+        if agent_reports.is_outdated(result, claimed_by=assignment.claimed_by, told_by=boot_id):
+            raise IllegalTransition(f"Assignment {fence} was ordered again meanwhile.")
+        if agent_reports.gives_back(assignment.phase, result):
+            self._rows.move(task.id, Lose(fence=fence, reason=result.reason or "", detail=""))
         else:
             if result.status == "planned" and task.fence == fence and task.status in UNDER_WAY:
                 self._rows.tasks[task.id] = replace(task, plan_digest=str(fence), has_changes=True)
