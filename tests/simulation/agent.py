@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from iac.domain.agent_effects import Beat, Effect, Say, Start, Stop
@@ -23,6 +24,8 @@ from tests.simulation.world import Act, Clock, Link, Network, Weather, World
 ACK_WITHIN, WELCOME_WITHIN, ANSWER_WITHIN, HEARTBEAT, TICK = 25.0, 10.0, 10.0, 10.0, 2.0
 ASK_WITHIN = 30.0
 """Seconds for which the first connection waits until it is told what an earlier life never began."""
+CHECKPOINT = 5.0
+"""Seconds between two looks at the state of an apply that runs, at least."""
 DISK = 0.05
 """Seconds that it takes at most until something is on the disk for good."""
 
@@ -350,7 +353,9 @@ class Agent:
             return
         assert isinstance(answer, Claimed)
         until = self._state.leased_until(job.order.fence)
-        job.run = self.host.begin(job.order, serial=answer.serial + 1, leased_until=until)
+        job.run = self.host.begin(job.order, serial=answer.serial, leased_until=until)
+        if job.order.action == "apply":
+            self._after(CHECKPOINT, lambda: self._checkpoint(job))
 
     def _terraform_ended(self, run: Run) -> None:
         job = self._jobs.get(run.order.fence)
@@ -399,10 +404,19 @@ class Agent:
         if order.action != "apply":
             self._report(job, job.ends_as)
             return
+        serial, content = run.state
         self._ask(
-            lambda: self._rows.push(order.task_id, order.fence, run.serial, f"state of {order.fence}"),
+            lambda: self._rows.push(order.task_id, order.fence, serial, content),
             lambda _: self._report(job, job.ends_as),
         )
+
+    def _checkpoint(self, job: Job) -> None:
+        """The state as it grows; one that is not answered is not repeated, for the next one has all that it has."""
+        run, order = job.run, job.order
+        if run is not None and run.running and not job.over:
+            (serial, content), push = run.state, partial(self._rows.push, order.task_id, order.fence, whole=False)
+            self._send(self._server.call(self, lambda: push(serial, content), _nobody_waits))
+            self._after(self._world.chance.uniform(1, 4) * CHECKPOINT, lambda: self._checkpoint(job))
 
     def _report(self, job: Job, status: Literal["planned", "succeeded", "cancelled", "failed"]) -> None:
         fence = job.order.fence
@@ -435,3 +449,6 @@ class Agent:
 
 
 def _nothing() -> None: ...
+
+
+def _nobody_waits(answer: object) -> None: ...
