@@ -15,13 +15,13 @@ from iac.domain.messages import CancelTaskOrder, FromServer, HeartbeatAck, Welco
 from iac.domain.records import Phase
 from iac.domain.work import Result, RunTask
 from iac.errors import IacError, LogRefused
-from tests.simulation.host import STOP_TAKES, Host, Run
-from tests.simulation.oracle import Oracle, Violated, words
-from tests.simulation.rows import Rows
-from tests.simulation.server import Claimed, Server
-from tests.simulation.world import Act, Clock, Link, Network, Weather, World
+from tests.simulation.host import STOP_TAKES, Run
+from tests.simulation.oracle import Violated, words
+from tests.simulation.program import Program
+from tests.simulation.server import Claimed
+from tests.simulation.world import Act, Link
 
-ACK_WITHIN, WELCOME_WITHIN, ANSWER_WITHIN, HEARTBEAT, TICK = 25.0, 10.0, 10.0, 10.0, 2.0
+ACK_WITHIN, WELCOME_WITHIN, HEARTBEAT, TICK = 25.0, 10.0, 10.0, 2.0
 ASK_WITHIN = 30.0
 """Seconds for which the first connection waits until it is told what an earlier life never began."""
 CHECKPOINT = 5.0
@@ -49,20 +49,8 @@ class Job:
         return "planned" if self.order.action == "plan" else "succeeded"
 
 
-class Agent:
-    """A program on a host. What it knows is forgotten when it is killed; what its host has on the disk is not."""
-
-    def __init__(self, agent_id: str, world: World, weather: Weather, rows: Rows, oracle: Oracle) -> None:
-        self.agent_id, self._world, self._rows = agent_id, world, rows
-        self.clock = Clock.any_of(world)
-        self.network = Network(world, weather)
-        self.host = Host(world, self.clock, oracle)
-        self.server: Server | None = None
-        self.alive = False
-        self.life = 0
-        self.frailty = world.chance.choice((0.0, 0.0, 0.0, 0.3))
-        """How likely it is killed, or stands still, just when it has taken a task."""
-        self._frozen: list[Act] | None = None
+class Agent(Program):
+    """What it knows is forgotten when it is killed; what its host has on the disk is not."""
 
     # Its life
 
@@ -103,52 +91,6 @@ class Agent:
         """As a pod that is deleted: the next one begins with nothing."""
         self.power_cut()
         self.host.wipe()
-
-    def freeze(self) -> None:
-        """As SIGSTOP does: what comes meanwhile waits. Terraform goes on."""
-        if self.alive and self._frozen is None:
-            self._frozen = []
-
-    def thaw(self) -> None:
-        waiting, self._frozen = self._frozen or [], None
-        for act in waiting:
-            act()
-
-    @property
-    def _boot(self) -> str:
-        return f"{self.agent_id}-{self.life}"
-
-    @property
-    def _server(self) -> Server:
-        assert self.server is not None
-        return self.server
-
-    def _in_this_life(self, act: Act) -> Act:
-        return self._in_life(self.life, act)
-
-    def _in_life(self, life: int, act: Act) -> Act:
-        def acted() -> None:
-            if not self.alive or life != self.life:
-                return
-            if self._frozen is not None:
-                self._frozen.append(acted)
-            else:
-                act()
-
-        return acted
-
-    def _in_this_life_of(self, act: Callable[[Run], None]) -> Callable[[Run], None]:
-        return lambda run: self._in_this_life(lambda: act(run))()
-
-    def _send(self, act: Act) -> None:
-        """What it has sent arrives even if it is dead by then; but not when the next one has begun, whose connections are
-        others: these are closed.
-        """
-        life = self.life
-        self.network.up(lambda: act() if life == self.life else None)
-
-    def _after(self, seconds: float, act: Act) -> None:
-        self.clock.after(seconds, self._in_this_life(act))
 
     # What an earlier life left (iac.actors.homecoming)
 
@@ -293,26 +235,6 @@ class Agent:
 
     # The executor
 
-    def _ask(self, ask: Callable[[], object], then: Callable[[object], None]) -> None:
-        """A request that is repeated until it is answered; `then` gets the answer or the IacError, once."""
-        life, answered = self.life, False
-
-        def replied(answer: object) -> None:
-            self._in_life(life, lambda: take(answer))()
-
-        def take(answer: object) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
-                then(answer)
-
-        def once_more() -> None:
-            if not answered:
-                self._send(self._server.call(self, ask, replied))
-                self._after(ANSWER_WITHIN + self._world.chance.uniform(0.2, 10.0), once_more)
-
-        once_more()
-
     def _take(self, order: RunTask) -> None:
         """Written down, then called accepted, then begun."""
         if order.fence in self._denied:
@@ -415,7 +337,7 @@ class Agent:
         run, order = job.run, job.order
         if run is not None and run.running and not job.over:
             (serial, content), push = run.state, partial(self._rows.push, order.task_id, order.fence, whole=False)
-            self._send(self._server.call(self, lambda: push(serial, content), _nobody_waits))
+            self._send(self._server.call(self.network, lambda: push(serial, content), _nobody_waits))
             self._after(self._world.chance.uniform(1, 4) * CHECKPOINT, lambda: self._checkpoint(job))
 
     def _report(self, job: Job, status: Literal["planned", "succeeded", "cancelled", "failed"]) -> None:
