@@ -75,6 +75,8 @@ class Oracle:
     logs: list[Path] = field(default_factory=list)
     incomplete: set[int] = field(default_factory=set)
     """Tasks whose log may lack something, and says so."""
+    unheard: set[Path] = field(default_factory=set)
+    """Data directories of agents whom nobody listens to any more, or who hold what nobody takes: they keep it."""
     patience: float = 30.0
     """Seconds in which the processes of ended tasks have to be gone."""
 
@@ -119,7 +121,9 @@ class Oracle:
         broken += await self._secrets()
         broken += await self._locks()
         broken += await self._unowned()
-        return broken + [f"I9 {entry} is left" for place in self.work for entry in journal_of(place)]
+        return broken + [
+            f"I9 {entry} is left" for place in self.work if place not in self.unheard for entry in journal_of(place)
+        ]
 
     def events(self, command: str, event: str = "start") -> list[dict[str, Any]]:
         """What the ledgers say of one command."""
