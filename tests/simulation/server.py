@@ -287,7 +287,7 @@ class Server:
 
     # The agent API; each returns when it has committed
 
-    def call(self, agent: Peer, ask: Callable[[], object], reply: Callable[[object], None]) -> Act:
+    def call(self, network: Network, ask: Callable[[], object], reply: Callable[[object], None]) -> Act:
         """The arrival of a request. The reply gets the answer or the IacError."""
 
         def handle() -> None:
@@ -295,7 +295,7 @@ class Server:
                 answer: object = ask()
             except IacError as error:
                 answer = error
-            agent.network.down(lambda: reply(answer))
+            network.down(lambda: reply(answer))
 
         return self._alive(self.life, handle)
 
