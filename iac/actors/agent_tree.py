@@ -138,7 +138,7 @@ class _Life:
 
     def __init__(self, made: Assembled, orders: Orders, settings: AgentSettings) -> None:
         self._made, self._orders, self._settings = made, orders, settings
-        self._leaving, self._unlinked = trio.Event(), trio.Event()
+        self._leaving, self._unlinked, self._home = trio.Event(), trio.Event(), trio.Event()
         self._fate: StartFailed | None = None
 
     async def run(self) -> None:
@@ -146,7 +146,7 @@ class _Life:
         made, link = self._made, self._made.link
         await _unless(self._orders.stop, made.homecoming.begin)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(made.homecoming.run)
+            nursery.start_soon(self._come_home)
             nursery.start_soon(self._linked)
             nursery.start_soon(self._fateful, partial(poll_while_down, link.line, self._ask, link.wake, link.times))
             nursery.start_soon(self._fateful, link.session.keep)
@@ -156,10 +156,21 @@ class _Life:
             nursery.start_soon(self._obey_stop)
             nursery.start_soon(self._depart)
             await worker(link.desk.orders, made.running, made.execute, link.desk.ended)
+            if not self._detaches:
+                await self._home.wait()
             await self._say_goodbye()
             nursery.cancel_scope.cancel()
         if self._fate is not None:
             raise self._fate
+
+    @property
+    def _detaches(self) -> bool:
+        """What still runs is for the next start; one that is not wanted any more has none."""
+        return self._settings.shutdown_mode == "detach" and self._fate is None
+
+    async def _come_home(self) -> None:
+        await self._made.homecoming.run()
+        self._home.set()
 
     async def _linked(self) -> None:
         try:
@@ -207,9 +218,7 @@ class _Life:
 
     async def _depart(self) -> None:
         await self._leaving.wait()
-        # One that is not wanted any more has no next start: it drains.
-        detaches = self._settings.shutdown_mode == "detach" and self._fate is None
-        go = detach if detaches else stop_slowly
+        go = detach if self._detaches else stop_slowly
         await go(self._made.link.desk, self._settings.drain_seconds, self._orders.hurry)
         # What could not be brought home stays on the disk.
         link = self._made.link
