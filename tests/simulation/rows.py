@@ -130,14 +130,6 @@ class Rows:
                 found[fence] = self._standing(assignment, task, present=present)
         return found
 
-    def under_way(self) -> list[Standing]:
-        found = []
-        for assignment in self.assignments.values():
-            task = self.tasks[assignment.task_id]
-            if task.fence == assignment.fence and task.status in ("assigned", "running", "cancelling"):
-                found.append(self._standing(assignment, task, present=True))
-        return found
-
     def _standing(self, assignment: Assignment, task: Task, *, present: bool) -> Standing:
         claimed = None if task.claimed_at is None else (self.now - task.claimed_at).total_seconds()
         return Standing(
