@@ -244,12 +244,12 @@ class Database:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends connections that do not answer, and waits that are too long; calls itself again and again, until `close`."""
+        self._next_look = loop.call_later(LOOK_EVERY, self.watch, loop)  # first, so that nothing here is its end
         for c in list(self._busy):
             c.end_if_silent(self._answer_within)
         for caller, since in list(self._waiting.items()):
             if caller is not None and time.monotonic() - since > self._admit_within:
                 caller.cancel()
-        self._next_look = loop.call_later(LOOK_EVERY, self.watch, loop)
 
     async def connect(self) -> None:
         await self._bridge(self._pool.connect)
