@@ -83,8 +83,9 @@ def install(directory: Path, scenario: Mapping[str, object] | None = None) -> Pa
 
 
 def ledger_of(path: Path) -> list[dict[str, Any]]:
-    """The events of a ledger so far; none if it does not exist yet."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The events of a ledger so far; none if it does not exist yet. A line that is just being written is not one yet."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 class Interrupted(Exception):
