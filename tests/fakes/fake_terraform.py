@@ -186,7 +186,7 @@ class Fake:
     def work(self, seconds: float | str) -> None:
         """Be busy for so long; raises Interrupted at the first SIGTERM that is not to be ignored."""
         end = time.monotonic() + (CHILD_SECONDS if seconds == "forever" else float(seconds))
-        while signal.sigtimedwait({signal.SIGTERM}, max(0.0, end - time.monotonic())) is not None:
+        while is_told_to_end(end - time.monotonic()):
             self.sigterms += 1
             self.note("sigterm")
             patience = int(self.manners.get("ignore_sigterm", 0))
@@ -431,6 +431,13 @@ def publish(path: Path, text: str) -> None:
     draft.replace(path)
 
 
+def is_told_to_end(within: float) -> bool:
+    """Whether a SIGTERM came."""
+    told = signal.sigtimedwait({signal.SIGTERM}, max(0.0, within))
+    # One that was stopped and goes on when its time is over gets whatever was on the stack (a fault of CPython 3.11).
+    return told is not None and told.si_signo == signal.SIGTERM
+
+
 def kill_agent() -> None:
     agent = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
     if b"tests.harness.scaled_agent" in Path(f"/proc/{agent}/cmdline").read_bytes():
@@ -473,7 +480,7 @@ def stay(child: Manners) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     publish(Path(child["pid_file"]), str(os.getpid()))
     end = time.monotonic() + CHILD_SECONDS
-    while signal.sigtimedwait({signal.SIGTERM}, max(0.0, end - time.monotonic())) is not None:
+    while is_told_to_end(end - time.monotonic()):
         touch(child.get("sigterm_file"))
     return 0
 
