@@ -37,6 +37,7 @@ Manners, all optional, in the order in which they are performed:
     crash            exit code of a panic: its text goes to stderr, and nothing is finished
     plan_json        what `show -json` prints
     state, no_state  fields over the written state (apply); write none
+    dump_state       text of a state that is printed, as where it could be written nowhere (apply -json, with an exit of 1)
     outputs          {"name": value}: for apply, show and output
     exit, exit_on_sigterm    0 and 1 (plan with -detailed-exitcode: 2); an exit of 1 comes with an error message
 """
@@ -44,6 +45,7 @@ Manners, all optional, in the order in which they are performed:
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -252,7 +254,10 @@ class Fake:
         """What the subcommand does and prints at its end."""
         as_json = "-json" in self.flags
         if self.exit_code == 1:
-            if self.command == "apply":
+            if "dump_state" in self.manners:
+                head = '{"@level":"info","@message":"Emergency state dump","@module":"terraform.ui","state":'
+                write(1, f'{head}{self.manners["dump_state"]},"type":"log"}}\n'.encode())
+            elif self.command == "apply":
                 self.write_state()
             problem = {"severity": "error", "summary": "The scenario says so", "detail": ""}
             line = event("diagnostic", "Error: The scenario says so", level="error", diagnostic=problem)
@@ -394,7 +399,12 @@ def write(fd: int, content: bytes) -> None:
     """All of it, however little the kernel takes at once."""
     view = memoryview(content)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except OSError as error:  # Terraform does not mind that nobody takes its output
+            if error.errno != errno.ENOSPC:
+                raise
+            return
 
 
 def flood(in_lines: int, in_one_line: int) -> None:
