@@ -39,7 +39,7 @@ from iac.domain.messages import LogTimes
 from iac.domain.rates import Rates
 from iac.domain.records import FINAL, AssignmentRecord
 from iac.domain.work import Result, RunTask, SavedPlan, StatePush, TaskData
-from iac.errors import BadRequest, Conflict, Fenced, Forbidden, IacError, Invalid, Unavailable
+from iac.errors import AlreadyFinal, BadRequest, Conflict, Fenced, Forbidden, IacError, Invalid, Unavailable
 from iac.store import assignments, logs, pools, standings, tasks
 from iac.store.database import Connection
 from iac.web.agent_auth import CHECKPOINTS, CHUNKS, NOTES, RESULTS, STATES, asked_path, one_of, peer, within
@@ -186,6 +186,8 @@ def data_body(data: TaskData) -> DataBody:
             assignment_id=order.assignment_id,
             fence=order.fence,
             attempt=order.attempt,
+            timeout_s=0.0 if data.limits is None else data.limits.timeout_s,
+            grace_s=None if data.limits is None else data.limits.grace_s,
             log_max_bytes=data.log_max_bytes,
         ),
         bundle=bundle,
@@ -254,23 +256,29 @@ def _results(api: Api, platform: Platform) -> None:
         if body.progress:
             await platform.accessor.note_progress(order_of(held), list(body.progress))
 
+    async def end_log(held: AssignmentRecord, result: Result) -> None:
+        if result.log is not None and result.log.state == "whole":
+            await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
+
     async def report(held: AssignmentRecord, body: StatusBody) -> None:
         result = _result(body)
         within(results, held.fence, "results")
         if await platform.read(standings.reported, held.fence) == result.result_id:
             # Its answer was lost; the task may have gone on to its next phase meanwhile. Or the rest of its log has come.
-            if result.log is not None and result.log.state == "whole":
-                await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
+            await end_log(held, result)
             return
         _in_scope(held)
         if agent_reports.is_outdated(result, claimed_by=held.boot_id, told_by=_boot_id()):
             raise Conflict("The assignment was ordered again meanwhile.", code="illegal_transition")
         try:
             if agent_reports.gives_back(held.phase, result):
-                detail = result.detail or "The agent lost its lease and stopped the plan."
+                detail = result.detail or f"Its agent stopped the plan ({result.reason})."
                 await platform.accessor.give_back(order_of(held), result, detail)
             else:
                 await platform.accessor.update_task(order_of(held), result, from_afar=True)
+        except AlreadyFinal:
+            await end_log(held, result)  # the task was given up meanwhile; its log has come all the same
+            raise
         finally:
             platform.dispatcher.wake()
 

@@ -22,7 +22,8 @@ from tests.harness.tmpfs import fill, small_disk
 STARTER = """
 import os, sys, trio
 from pathlib import Path
-from iac.executor.process import Ladder, run_terraform
+from iac.domain.ladder import Ladder
+from iac.executor.process import run_terraform
 from iac.executor.shimming import open_shim
 
 async def main(root, *argv):

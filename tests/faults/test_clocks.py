@@ -70,6 +70,9 @@ async def test_row_44_wall_clocks_that_are_wrong_have_no_effect_and_are_shown(
         [shown] = (await scene.call("GET", "/agents"))["items"]
         assert abs(shown["clock_ahead_s"] - ahead) < PATIENT
         assert shown["online"]
+        asked = {"name": "short", "role": "viewer", "expires_in_s": 900}
+        headers = {"Authorization": f"Bearer {(await scene.call('POST', '/tokens', json=asked))['token']}"}
+        assert (await scene.call("GET", "/me", headers=headers))["name"] == "short", "good for what it was made for"
         await end_well(scene, await both_run(scene))
 
 

@@ -15,10 +15,8 @@ from importlib import import_module
 PARTS = (
     "iac.executor.log_spool",
     "iac.telemetry",
-    "iac.web.access",
     "iac.web.agent_auth",
     "iac.web.agent_tasks",
-    "iac.web.pools",
     "iac.actors.log_cleaner",
 )
 """The modules that ask `datetime.now`, of one program or the other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from iac.domain.agent_effects import Beat, Effect, Say, Start, Stop
@@ -11,18 +12,19 @@ from iac.domain.agent_reports import NEVER_STARTED
 from iac.domain.agent_state import AgentState
 from iac.domain.holding import Progress
 from iac.domain.messages import CancelTaskOrder, FromServer, HeartbeatAck, Welcome
-from iac.domain.records import Phase
 from iac.domain.work import Result, RunTask
 from iac.errors import IacError, LogRefused
-from tests.simulation.host import STOP_TAKES, Host, Run
-from tests.simulation.oracle import Oracle, Violated, words
-from tests.simulation.rows import Rows
-from tests.simulation.server import Claimed, Server
-from tests.simulation.world import Act, Clock, Link, Network, Weather, World
+from tests.simulation.host import Run
+from tests.simulation.oracle import Violated, words
+from tests.simulation.program import Program
+from tests.simulation.server import Claimed
+from tests.simulation.world import Act, Link
 
-ACK_WITHIN, WELCOME_WITHIN, ANSWER_WITHIN, HEARTBEAT, TICK = 25.0, 10.0, 10.0, 10.0, 2.0
+ACK_WITHIN, WELCOME_WITHIN, HEARTBEAT, TICK = 25.0, 10.0, 10.0, 2.0
 ASK_WITHIN = 30.0
 """Seconds for which the first connection waits until it is told what an earlier life never began."""
+CHECKPOINT = 5.0
+"""Seconds between two looks at the state of an apply that runs, at least."""
 DISK = 0.05
 """Seconds that it takes at most until something is on the disk for good."""
 
@@ -46,20 +48,8 @@ class Job:
         return "planned" if self.order.action == "plan" else "succeeded"
 
 
-class Agent:
-    """A program on a host. What it knows is forgotten when it is killed; what its host has on the disk is not."""
-
-    def __init__(self, agent_id: str, world: World, weather: Weather, rows: Rows, oracle: Oracle) -> None:
-        self.agent_id, self._world, self._rows = agent_id, world, rows
-        self.clock = Clock.any_of(world)
-        self.network = Network(world, weather)
-        self.host = Host(world, self.clock, oracle)
-        self.server: Server | None = None
-        self.alive = False
-        self.life = 0
-        self.frailty = world.chance.choice((0.0, 0.0, 0.0, 0.3))
-        """How likely it is killed, or stands still, just when it has taken a task."""
-        self._frozen: list[Act] | None = None
+class Agent(Program):
+    """What it knows is forgotten when it is killed; what its host has on the disk is not."""
 
     # Its life
 
@@ -69,8 +59,7 @@ class Agent:
             return
         self.alive = True
         self.life += 1
-        stop_takes: dict[Phase, float] = {"plan": STOP_TAKES["plan"], "apply": 315.0}
-        self._state = AgentState(plan_limit=2, stop_takes=stop_takes, disk_reserve=0)
+        self._state = AgentState(plan_limit=2, disk_reserve=0)
         self._jobs: dict[int, Job] = {}
         self._conn_seq = 0
         self._tries = 0
@@ -100,52 +89,6 @@ class Agent:
         """As a pod that is deleted: the next one begins with nothing."""
         self.power_cut()
         self.host.wipe()
-
-    def freeze(self) -> None:
-        """As SIGSTOP does: what comes meanwhile waits. Terraform goes on."""
-        if self.alive and self._frozen is None:
-            self._frozen = []
-
-    def thaw(self) -> None:
-        waiting, self._frozen = self._frozen or [], None
-        for act in waiting:
-            act()
-
-    @property
-    def _boot(self) -> str:
-        return f"{self.agent_id}-{self.life}"
-
-    @property
-    def _server(self) -> Server:
-        assert self.server is not None
-        return self.server
-
-    def _in_this_life(self, act: Act) -> Act:
-        return self._in_life(self.life, act)
-
-    def _in_life(self, life: int, act: Act) -> Act:
-        def acted() -> None:
-            if not self.alive or life != self.life:
-                return
-            if self._frozen is not None:
-                self._frozen.append(acted)
-            else:
-                act()
-
-        return acted
-
-    def _in_this_life_of(self, act: Callable[[Run], None]) -> Callable[[Run], None]:
-        return lambda run: self._in_this_life(lambda: act(run))()
-
-    def _send(self, act: Act) -> None:
-        """What it has sent arrives even if it is dead by then; but not when the next one has begun, whose connections are
-        others: these are closed.
-        """
-        life = self.life
-        self.network.up(lambda: act() if life == self.life else None)
-
-    def _after(self, seconds: float, act: Act) -> None:
-        self.clock.after(seconds, self._in_this_life(act))
 
     # What an earlier life left (iac.actors.homecoming)
 
@@ -190,7 +133,7 @@ class Agent:
         sent_at = self.clock.read()
         hello = self._state.hello(
             agent_id=self.agent_id, boot_id=link.boot_id, conn_seq=link.conn_seq, version="", disk_free=1,
-            view=lambda _: Progress(),
+            view=lambda _: Progress(), now=self.clock.read(),
         )  # fmt: skip
         self._hello_sent_at = sent_at
         self._send(self._server.hear(self.agent_id, link, hello))
@@ -261,7 +204,7 @@ class Agent:
         self._unanswered[self._seq] = self.clock.read()
         beat = self._state.heartbeat(
             agent_id=self.agent_id, boot_id=self._link.boot_id, seq=self._seq, usage=(0.0, 0.0), disk_free=1,
-            view=lambda _: Progress(),
+            view=lambda _: Progress(), now=self.clock.read(),
         )  # fmt: skip
         self._send(self._server.hear(self.agent_id, self._link, beat))
         self._perform(self._state.unheard())
@@ -289,26 +232,6 @@ class Agent:
                     continue
 
     # The executor
-
-    def _ask(self, ask: Callable[[], object], then: Callable[[object], None]) -> None:
-        """A request that is repeated until it is answered; `then` gets the answer or the IacError, once."""
-        life, answered = self.life, False
-
-        def replied(answer: object) -> None:
-            self._in_life(life, lambda: take(answer))()
-
-        def take(answer: object) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
-                then(answer)
-
-        def once_more() -> None:
-            if not answered:
-                self._send(self._server.call(self, ask, replied))
-                self._after(ANSWER_WITHIN + self._world.chance.uniform(0.2, 10.0), once_more)
-
-        once_more()
 
     def _take(self, order: RunTask) -> None:
         """Written down, then called accepted, then begun."""
@@ -350,7 +273,9 @@ class Agent:
             return
         assert isinstance(answer, Claimed)
         until = self._state.leased_until(job.order.fence)
-        job.run = self.host.begin(job.order, serial=answer.serial + 1, leased_until=until)
+        job.run = self.host.begin(job.order, serial=answer.serial, leased_until=until)
+        if job.order.action == "apply":
+            self._after(CHECKPOINT, lambda: self._checkpoint(job))
 
     def _terraform_ended(self, run: Run) -> None:
         job = self._jobs.get(run.order.fence)
@@ -399,10 +324,19 @@ class Agent:
         if order.action != "apply":
             self._report(job, job.ends_as)
             return
+        serial, content = run.state
         self._ask(
-            lambda: self._rows.push(order.task_id, order.fence, run.serial, f"state of {order.fence}"),
+            lambda: self._rows.push(order.task_id, order.fence, serial, content),
             lambda _: self._report(job, job.ends_as),
         )
+
+    def _checkpoint(self, job: Job) -> None:
+        """The state as it grows; one that is not answered is not repeated, for the next one has all that it has."""
+        run, order = job.run, job.order
+        if run is not None and run.running and not job.over:
+            (serial, content), push = run.state, partial(self._rows.push, order.task_id, order.fence, whole=False)
+            self._send(self._server.call(self.network, lambda: push(serial, content), _nobody_waits))
+            self._after(self._world.chance.uniform(1, 4) * CHECKPOINT, lambda: self._checkpoint(job))
 
     def _report(self, job: Job, status: Literal["planned", "succeeded", "cancelled", "failed"]) -> None:
         fence = job.order.fence
@@ -435,3 +369,6 @@ class Agent:
 
 
 def _nothing() -> None: ...
+
+
+def _nobody_waits(answer: object) -> None: ...

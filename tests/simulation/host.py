@@ -21,6 +21,7 @@ class Run:
 
     order: RunTask
     serial: int
+    """Of the state that it begins with."""
     ends_at: float
     fails: bool
     length: int
@@ -29,6 +30,14 @@ class Run:
     stopped: bool = False
     saw_end: bool = False
     leased_until: float = inf
+    written: int = 0
+    """How often it has written its state."""
+
+    @property
+    def state(self) -> tuple[int, str]:
+        """The serial of the state on the disk, and its content."""
+        serial = self.serial + self.written
+        return serial, f"serial {serial} of {self.order.fence}"
 
 
 @dataclass
@@ -61,6 +70,8 @@ class Host:
         self.oracle.started(order.task_id, order.fence, order.action, order.attempt)
         self._until_it_ends(run)
         self.prolong(order.fence, leased_until)
+        if order.action == "apply":
+            self._write(run)
         return run
 
     def prolong(self, fence: int, until: float) -> None:
@@ -93,6 +104,12 @@ class Host:
         """The disk is another one."""
         self.journal.clear()
         self.runs.clear()
+
+    def _write(self, run: Run) -> None:
+        """A resource was made, and the state says so."""
+        if run.running:
+            run.written += 1
+            self.clock.after(self.world.chance.uniform(1, 40), lambda: self._write(run))
 
     def _watch(self, run: Run) -> None:
         left = run.leased_until - self.clock.read()

@@ -164,7 +164,20 @@ def abandoned_states_count(patch: pytest.MonkeyPatch) -> Times:
 
 def states_are_overwritten(patch: pytest.MonkeyPatch) -> Times:
     """The newest state that comes is the current one, whatever its serial."""
-    patch.setattr(state_verdicts, "_in_line", lambda *_: Verdict("current"))
+    patch.setattr(state_verdicts, "_in_line", lambda _, push: Verdict("checkpoint" if push.partial else "current"))
+    return TIMES
+
+
+def checkpoints_count(patch: pytest.MonkeyPatch) -> Times:
+    """What an apply that still runs has written so far is the current state."""
+    in_line = state_verdicts._in_line
+    patch.setattr(state_verdicts, "_in_line", lambda current, push: in_line(current, replace(push, partial=False)))
+    return TIMES
+
+
+def late_checkpoints_count(patch: pytest.MonkeyPatch) -> Times:
+    """A checkpoint that was overtaken by a newer state of its apply is kept beside it."""
+    patch.setattr(state_verdicts, "_is_overtaken", lambda _: False)
     return TIMES
 
 
@@ -194,5 +207,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     logs_are_overwritten,
     abandoned_states_count,
     states_are_overwritten,
+    checkpoints_count,
+    late_checkpoints_count,
     a_state_is_stored_after_the_result,
 )

@@ -79,6 +79,13 @@ class Oracle:
         if before is not None and serial <= before.serial:
             raise Violated("I4", f"serial {serial} replaced {before.serial}")
 
+    def pushed(self, fence: int, serial: int, known: Collection[int], outcome: str, *, whole: bool) -> None:
+        """A state was judged; `known` are the serials that there were of its assignment."""
+        if not whole and outcome == "current":
+            raise Violated("I4", f"a state that assignment {fence} is not done with became current by itself")
+        if outcome == "checkpoint" and any(serial < other for other in known):
+            raise Violated("I4", f"checkpoint {serial} of assignment {fence} came after a newer state, and is kept")
+
     def logged(self, fence: int, length_before: int, stored: bytes) -> None:
         if len(stored) < length_before:
             raise Violated("I5", f"the log of assignment {fence} shrank from {length_before} to {len(stored)} bytes")

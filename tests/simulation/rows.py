@@ -6,13 +6,14 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from iac.domain import logs
-from iac.domain.lifecycle import Assign, Effect, Event, Lose, Queue, Report, decide
+from iac.domain.lifecycle import Assign, Effect, Event, Lose, Queue, Report, Resolve, decide
 from iac.domain.logs import Append, Compare, Conflict, Gap, accept, compared, first_difference
 from iac.domain.records import Phase, Task
 from iac.domain.standings import Standing
-from iac.domain.state_verdicts import Current, Push, judge
+from iac.domain.state_verdicts import Current, Push, adoption, judge
 from iac.domain.states import StateHeader
 from iac.domain.work import Result
 from iac.errors import LogRefused
@@ -129,14 +130,6 @@ class Rows:
                 found[fence] = self._standing(assignment, task, present=present)
         return found
 
-    def under_way(self) -> list[Standing]:
-        found = []
-        for assignment in self.assignments.values():
-            task = self.tasks[assignment.task_id]
-            if task.fence == assignment.fence and task.status in ("assigned", "running", "cancelling"):
-                found.append(self._standing(assignment, task, present=True))
-        return found
-
     def _standing(self, assignment: Assignment, task: Task, *, present: bool) -> Standing:
         claimed = None if task.claimed_at is None else (self.now - task.claimed_at).total_seconds()
         return Standing(
@@ -187,21 +180,52 @@ class Rows:
         serial = 1 if before is None else before.serial + 1
         self.current[workspace_id] = Current(serial, LINEAGE, f"by hand, serial {serial}")
 
-    def push(self, task_id: int, fence: int, serial: int, sha256: str) -> str:
-        """The verdict on a state."""
+    def push(self, task_id: int, fence: int, serial: int, sha256: str, *, whole: bool = True) -> str:
+        """The verdict on a state; as iac.store.state_pushes."""
         task = self.tasks[task_id]
         kept = self.states.setdefault(task.workspace_id, [])
+        known = [state for state in kept if state.task_id == task_id]
         push = Push(
             task_fence=task.fence,
             assignment_fence=fence,
             sha256=sha256,
-            header=StateHeader(4, "1", serial, LINEAGE, 0, ()),
-            known_hashes=frozenset(state.sha256 for state in kept if state.task_id == task_id),
+            header=_header(serial),
+            known_hashes=frozenset(state.sha256 for state in known if state.outcome != "checkpoint"),
+            checkpoint_hashes=frozenset(state.sha256 for state in known if state.outcome == "checkpoint"),
+            newest_serial=max((state.serial for state in known if state.fence == fence), default=None),
+            partial=not whole,
         )
         before = self.current.get(task.workspace_id)
         outcome = judge(before, push).outcome
+        self.oracle.pushed(
+            fence, serial, [state.serial for state in known if state.fence == fence], outcome, whole=whole
+        )
+        if outcome == "duplicate":
+            return outcome
+        kept[:] = [
+            state for state in kept if (state.fence, state.outcome) != (fence, "checkpoint") or state.serial > serial
+        ]
         kept.append(State(task_id, fence, serial, sha256, outcome))
         if outcome == "current":
             self.current[task.workspace_id] = Current(serial, LINEAGE, sha256, fence)
             self.oracle.state_became_current(before, serial, abandoned=fence != task.fence)
         return outcome
+
+    def resolve(self, task_id: int, *, unlock: bool, adopt: bool) -> None:
+        """A human declares a lost apply over, and decides about its checkpoint."""
+        task = self.tasks[task_id]
+        lost, before = task.fence, self.current.get(task.workspace_id)
+        self.move(task_id, Resolve(by="ann", comment="", fence=self.next_fence(), unlock=unlock))
+        kept = self.states.get(task.workspace_id, [])
+        found = [state for state in kept if (state.task_id, state.outcome) == (task_id, "checkpoint")]
+        for state in found:
+            fits = adoption(before, lost, state.sha256, _header(state.serial)).outcome == "current"
+            kept[kept.index(state)] = replace(state, outcome="current" if adopt and fits else "quarantined")
+            if adopt and fits:
+                self.current[task.workspace_id] = Current(state.serial, LINEAGE, state.sha256, lost)
+                self.oracle.state_became_current(before, state.serial, abandoned=False)
+                return
+
+
+def _header(serial: int) -> StateHeader:
+    return StateHeader(4, "1", serial, LINEAGE, 0, ())

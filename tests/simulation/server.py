@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from iac.domain import agent_reports
 from iac.domain.agent_session import AgentSession, Effect, Move, Reissue, Send, Times
-from iac.domain.leases import Leases, Metronome
-from iac.domain.lifecycle import Cancel, Claim, Event, Lose, Report, Unassign
+from iac.domain.leases import Key, Leases, Metronome
+from iac.domain.lifecycle import Cancel, Claim, Event, Lose, Report
 from iac.domain.lifecycle import Effect as Consequence
 from iac.domain.messages import (
     CancelAck,
@@ -28,9 +28,10 @@ from iac.domain.messages import (
     Wanted,
     Welcome,
 )
+from iac.domain.reconciling import Seen, held_by_agents, overdue
 from iac.domain.records import Task
 from iac.domain.scheduling import Runner, schedule
-from iac.domain.standings import UNDER_WAY, Standing
+from iac.domain.standings import UNDER_WAY
 from iac.domain.work import Result
 from iac.errors import IacError, IllegalTransition
 from tests.simulation.rows import Rows
@@ -78,6 +79,7 @@ class Server:
         now = self._clock.read()
         self._members: dict[str, Member] = {}
         self._leases = Leases(self._times.lost_after)
+        self._claims = Leases(self._times.claim_within)
         self._metronome = Metronome(self._times.tick, now)
         self._look_at = now
         self._tick(self.life)
@@ -112,6 +114,7 @@ class Server:
         now = self._clock.read()
         if self._metronome.stalled(now):
             self._leases.restart(now)
+            self._claims.restart(now)
         for agent_id, member in list(self._members.items()):
             self._perform(agent_id, member.session.tick(now))
         if now >= self._look_at:
@@ -120,21 +123,22 @@ class Server:
         self._clock.after(self._times.tick, self._alive(life, lambda: self._tick(life)))
 
     def _look(self, now: float) -> None:
-        held = {(each.agent_id, each.fence): each for each in self._rows.under_way()}
-        for key in self._leases.overdue(held, now):
-            self._give_up(held[key])
+        held = held_by_agents(self._rows.open_tasks())
+        silent = self._leases.overdue([_key(task) for task in held], now)
+        late = self._claims.overdue([_key(task) for task in held if task.status == "assigned"], now)
+        seen = Seen(
+            now=self._rows.now,
+            silent=frozenset(fence for _, fence in silent),
+            unclaimed=frozenset(fence for _, fence in late),
+        )
+        for task, event in overdue(held, seen):
+            self._member(task.agent_id or "").session.settled(task.fence)
+            self.move(task.id, event)
         for agent_id, member in list(self._members.items()):
             heard = member.session.heard_at
             if member.link is None and heard is not None and now - heard >= self._times.lost_after:
                 self._perform(agent_id, member.session.silent())
                 del self._members[agent_id]
-
-    def _give_up(self, standing: Standing) -> None:
-        self._member(standing.agent_id).session.settled(standing.fence)
-        if standing.status == "assigned":
-            self.move(standing.task_id, Unassign(fence=standing.fence))
-        else:
-            self.move(standing.task_id, Lose(fence=standing.fence, reason="agent_lost", detail=""))
 
     # Handing out
 
@@ -283,7 +287,7 @@ class Server:
 
     # The agent API; each returns when it has committed
 
-    def call(self, agent: Peer, ask: Callable[[], object], reply: Callable[[object], None]) -> Act:
+    def call(self, network: Network, ask: Callable[[], object], reply: Callable[[object], None]) -> Act:
         """The arrival of a request. The reply gets the answer or the IacError."""
 
         def handle() -> None:
@@ -291,7 +295,7 @@ class Server:
                 answer: object = ask()
             except IacError as error:
                 answer = error
-            agent.network.down(lambda: reply(answer))
+            network.down(lambda: reply(answer))
 
         return self._alive(self.life, handle)
 
@@ -330,3 +334,7 @@ def order_of(task: Task) -> RunTaskOrder:
         attempt=task.attempt,
         task_token=f"token-{task.fence}",
     )
+
+
+def _key(task: Task) -> Key:
+    return task.agent_id or "", task.fence

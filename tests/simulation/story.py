@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from iac.domain.agent_session import Times
-from iac.domain.lifecycle import Confirm, Resolve
+from iac.domain.lifecycle import Confirm
 from iac.domain.records import Task
 from iac.errors import IacError
 from tests.domain.builders import a_task
@@ -107,8 +107,8 @@ class Story:
     def _resolve(self, number: int) -> None:
         task = self.rows.tasks.get(number)
         if task is not None and task.status == "lost" and self.server.up:
-            event = Resolve(by="ann", comment="", fence=self.rows.next_fence(), unlock=self.world.chance.random() < 0.8)
-            self.rows.move(number, event)
+            chance = self.world.chance
+            self.rows.resolve(number, unlock=chance.random() < 0.8, adopt=chance.random() < 0.5)
 
     # What goes wrong
 

@@ -96,6 +96,11 @@ class Program:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def applies(self) -> bool:
+        """Whether a Terraform of it changes something right now."""
+        found = processes_of(self.data_dir)
+        return any(b"\0apply\0" in command for pid in found if (command := _command(pid)))
+
     def start(self) -> None:
         self._may_run.set()
 
@@ -111,6 +116,12 @@ class Program:
             return await process.wait()
         process.kill()
         return None
+
+
+def _command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 class Postgres:

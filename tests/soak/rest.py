@@ -60,17 +60,17 @@ async def _at_rest(stage: Stage) -> None:
 
 
 async def _open(stage: Stage) -> list[dict[str, Any]]:
-    return [task for task in await stage.user.everything("/tasks", status=OPEN) if not _rests(task)]
+    """Tasks that should go on by themselves: not what is lost and says who may resolve it, nor what stands behind it."""
+    tasks = await stage.user.everything("/tasks", status=OPEN)
+    lost = {
+        task["workspace_name"] for task in tasks if task["status"] == "lost" and "resolve" in task["wait"]["actions"]
+    }
+    resting = ("lost", "pending")
+    return [task for task in tasks if not (task["status"] in resting and task["workspace_name"] in lost)]
 
 
 def _places(tasks: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [(task["id"], task["status"], task["phase"], task["stage"], task["attempt"]) for task in tasks]
-
-
-def _rests(task: dict[str, Any]) -> bool:
-    """Whether only a human can go on: what is lost, and what stands behind it."""
-    wait = task["wait"]
-    return task["status"] == "lost" or (task["status"] == "pending" and wait is not None and "lost" in wait["message"])
 
 
 async def _resolve(stage: Stage) -> None:

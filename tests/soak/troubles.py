@@ -18,6 +18,7 @@ from tests.soak.user import User
 RECOVERS_WITHIN = 90.0
 """Seconds; an agent that was told to come back later, or was turned away for coming too often, takes a while."""
 LOOK = 0.1
+APPLIES_WITHIN = 8.0
 SLOW = 8_000
 """Bytes/s: 64 kbit/s."""
 
@@ -46,6 +47,8 @@ class Troubles:
                 nursery.start_soon(self._one, fault)
 
     async def _one(self, fault: Fault) -> None:
+        if fault.kind == "host dies":
+            await _until_it_applies(self.programs[fault.target])
         self.record.faults.append(fault)
         self._break(fault)
         await trio.sleep(fault.lasts)
@@ -104,6 +107,13 @@ class Troubles:
                 heard = each["last_seen_at"] if each["name"] == named(agent) else None
                 if heard is not None and datetime.fromisoformat(heard) > mended:
                     return
+
+
+async def _until_it_applies(program: Program) -> None:
+    """A host that dies while an apply runs on it is the worst; but it dies in any case."""
+    with trio.move_on_after(APPLIES_WITHIN):
+        while not program.applies():  # noqa: ASYNC110 - another process does
+            await trio.sleep(LOOK)
 
 
 def named(agent: str) -> str:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from iac.domain.lifecycle import Lose
 from iac.domain.messages import RunTaskOrder
 from iac.settings import LogSettings
+from iac.store import standings
+from iac.store.database import open_database
 from tests.fakes.scripted_agent import packed, sha256
 from tests.web.agent_scene import a_scene, a_state, error
 
@@ -221,6 +224,22 @@ async def test_the_log_of_a_plan_that_is_given_back_ends_with_it(tmp_path: Path,
         await scene.agent.log(order, b"so far\n")
         await scene.agent.status(order, "failed", reason="lease_expired", log=b"so far\n")
         assert (await scene.agent.task(order, "GET", "/logs/chunk")).json() == {"next_offset": 7, "closed": True}
+
+
+async def test_a_log_that_comes_when_the_task_was_given_up_is_whole_all_the_same(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with a_scene(tmp_path, database_url) as scene:
+        order = await scene.ordered()
+        await scene.agent.claim(order)
+        await scene.server.call("POST", f"/api/v1/tasks/{order.task_id}/cancel", json={})
+        lost = Lose(fence=order.fence, reason="agent_lost", detail="")
+        async with open_database(database_url, pool_size=1) as database:
+            assert (await database.tx(standings.move, order.task_id, lost)).task.status == "cancelled"
+        await scene.agent.log(order, b"late")
+        late = await scene.agent.status(order, "failed", reason="agent_crashed", log=b"late", expect=409)
+        assert error(late)["code"] == "already_final"
+        assert (await scene.agent.task(order, "GET", "/logs/chunk")).json() == {"next_offset": 4, "closed": True}
 
 
 async def test_that_a_task_was_never_begun_is_not_believed_of_the_program_that_claimed_it(
