@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from math import ceil
 
 import msgspec
 
@@ -64,4 +65,5 @@ def cancel_view(task: Task, *, now: datetime, force_after_s: float) -> CancelVie
 
 
 def _until(at: datetime | None, now: datetime) -> float | None:
-    return None if at is None else round(max(0.0, (at - now) / timedelta(seconds=1)), 1)
+    """Rounded up: what is 0 has come."""
+    return None if at is None else ceil(max(0.0, (at - now) / timedelta(seconds=1)) * 10) / 10

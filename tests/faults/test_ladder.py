@@ -155,7 +155,7 @@ async def test_row_12_a_child_that_keeps_the_output_open_does_not_keep_the_task(
 ) -> None:
     """12, the real Terraform: a cancel ends it, and so does the time limit."""
     ready = tmp_path / "ready"
-    async with a_scene(tmp_path, database_url) as scene, scene.agent(path=os.environ["PATH"]) as agent:
+    async with a_scene(tmp_path, database_url) as scene, scene.agent(env={"PATH": os.environ["PATH"]}) as agent:
         await scene.call("PUT", "/workspaces/w/configuration", json={"files": {"main.tf": BACKGROUND % ready}})
         if how == "times_out":
             await scene.call("PATCH", "/workspaces/w", json={"apply_timeout_s": 20})
