@@ -12,11 +12,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.faults.scene import STRAIGHT, Message, Scene, a_scene, noting
 from tests.harness import control_groups
 from tests.harness.agent_process import AgentProcess
 from tests.harness.killable import processes_of
+from tests.harness.server import PATIENT
 from tests.system.scenes import becomes
 
 REFUSED = "an order could not be written down"
@@ -122,14 +124,18 @@ async def test_row_57_an_agent_whose_terraform_takes_all_the_processor_time_goes
 
 
 async def one_that_cannot_start(scene: Scene, agent: AgentProcess) -> int:
-    """A task that was refused, or that failed because nothing could be started for it."""
+    """A task that was refused, or that failed because nothing could be started for it; or one that still waits, because its
+    agent has not even a descriptor to connect with.
+    """
     task = await scene.server.task("w", "plan")
-    while REFUSED not in agent.said:
-        shown = await scene.shown(task)
-        if shown["status"] == "failed":
-            assert shown["reason"] in REASONS, shown
-            break
-        assert shown["status"] in ("queued", "assigned", "running"), shown
+    with trio.move_on_after(PATIENT / 4):
+        while REFUSED not in agent.said:
+            shown = await scene.shown(task)
+            if shown["status"] == "failed":
+                assert shown["reason"] in REASONS, shown
+                break
+            assert shown["status"] in ("queued", "assigned", "running"), shown
+            await trio.sleep(0.02)
     return task
 
 
