@@ -61,5 +61,11 @@ def times_in(env: dict[str, str]) -> dict[str, float]:
     return found
 
 
+def agent_policy_with(times: dict[str, float]) -> ExecutorPolicy:
+    """AGENT_POLICY; `second`, taken out of `times`, is how long its applies have after a second SIGTERM."""
+    usual = AGENT_POLICY.apply_ladder
+    return replace(AGENT_POLICY, apply_ladder=replace(usual, second=times.pop("second", usual.second)))
+
+
 def as_environment(times: Mapping[str, float]) -> dict[str, str]:
     return {_NAME: json.dumps(dict(times))}

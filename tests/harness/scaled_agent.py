@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -15,17 +14,18 @@ from iac.actors.agent_tree import Orders, run_agent
 from iac.actors.supervision import leave_now, obey_signals, ungrouped
 from iac.agent import settings_of
 from iac.errors import StartFailed
-from tests.harness.scaled import AGENT, AGENT_POLICY, times_in
+from tests.harness.scaled import AGENT, agent_policy_with, times_in
 
 
-async def live(env: dict[str, str], over: Mapping[str, float]) -> None:
+async def live(env: dict[str, str], over: dict[str, float]) -> None:
     settings = settings_of(env)
     telemetry.configure(settings.log_level, settings.log_format, settings.log_file or sys.stdout)
+    policy = agent_policy_with(over)
     orders, times = Orders(overdue=leave_now), replace(AGENT, **over)
     with ungrouped(StartFailed):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(obey_signals, orders.stop, orders.hurry, leave_now, deaf=times.deaf))
-            await run_agent(settings, env, orders=orders, times=times, policy=AGENT_POLICY)
+            await run_agent(settings, env, orders=orders, times=times, policy=policy)
             nursery.cancel_scope.cancel()
 
 
