@@ -218,7 +218,7 @@ async def test_a_plan_whose_server_is_killed_is_tried_again_without_its_processe
         await program.server.until(waiting, "planned")
 
 
-async def test_an_apply_that_had_not_begun_is_lost_with_its_state_unchanged(tmp_path: Path, database_url: str) -> None:
+async def test_an_apply_that_had_not_begun_is_over_and_has_changed_nothing(tmp_path: Path, database_url: str) -> None:
     scene, ready = Stage(tmp_path).set(), tmp_path / "ready"
     async with killable_server(tmp_path, database_url, env=scene.env) as program:
         await program.server.workspace("w", {"main.tf": ONE})
@@ -234,7 +234,7 @@ async def test_an_apply_that_had_not_begun_is_lost_with_its_state_unchanged(tmp_
         await program.server.until(task, "lost")
         await cancel(program.server, task)
         after = await recovered(program, task)
-        assert "the state was found unchanged" in after["detail"]
+        assert (after["status"], "nothing was changed" in after["detail"]) == ("failed", True)
         versions = await program.server.call("GET", "/api/v1/workspaces/w/state-versions")
         assert [version["verdict"] for version in versions["items"]] == ["current"]
 

@@ -95,7 +95,7 @@ async def test_a_terraform_that_is_killed_from_outside_fails_and_its_state_is_st
 
         failed = await server.until(task, "failed")
 
-        assert (failed["reason"], failed["signal"]) == ("apply_failed", 9)
+        assert (failed["reason"], failed["signal"]) == ("killed", 9)
         names = {resource["name"] for resource in (await state_of(server, "w"))["resources"]}
         assert names == {"first"}
         await all_cleared(tmp_path / "data")

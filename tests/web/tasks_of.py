@@ -37,6 +37,11 @@ def lost(api: Served) -> tuple[str, int]:
     return ws, task
 
 
+def long_ago(api: Served, task: int) -> None:
+    """Makes its cancellation old enough to be forced."""
+    api.sql("UPDATE task SET cancel_requested_at = cancel_requested_at - interval '1 minute' WHERE id = $1", task)
+
+
 def cancelled(api: Served) -> int:
     task = api.operator.task(idle(api), "plan")
     api.operator.post(f"/tasks/{task}/cancel")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from iac.domain.ladder import FORCE_AFTER
 from tests.web.clients import OCTETS, PLAIN, REAL, SILENT, STUCK_APPLY, STUCK_PLAN, Served
 from tests.web.requests_of import state
-from tests.web.tasks_of import MAIN, applies, cancelled, finished_plan, idle, lost, planned, verbs
+from tests.web.tasks_of import MAIN, applies, cancelled, finished_plan, idle, long_ago, lost, planned, verbs
 
 # Confirming
 
@@ -156,14 +157,38 @@ def test_cancel_task_200_while_it_plans(api: Served) -> None:
 
 
 def test_cancel_task_200_again_with_force_is_one_cancellation_that_hurries(api: Served) -> None:
-    task = api.operator.task(api.admin.workspace(MAIN, terraform_version=STUCK_PLAN), "plan")
-    api.operator.until_stuck(task)
-    asked = [api.operator.post(f"/tasks/{task}/cancel")]
-    if asked[0]["status"] == "cancelling":  # else it was quicker than we are
-        again = api.admin.send("POST", f"/tasks/{task}/cancel", json={"force": True})
-        assert again.status_code == 200 or again.json()["error"]["code"] == "already_final"
-    done = api.operator.until(task, "cancelled")
-    assert (done["cancel"]["id"], done["cancel"]["by"]) == (asked[0]["cancel"]["id"], "operator")
+    _, task = lost(api)
+    asked = api.operator.post(f"/tasks/{task}/cancel")
+    long_ago(api, task)
+    forced = api.admin.post(f"/tasks/{task}/cancel", json={"force": True, "confirm": True})
+    assert (forced["cancel"]["id"], forced["cancel"]["by"]) == (asked["cancel"]["id"], "operator")
+    assert (asked["cancel"]["force"], forced["cancel"]["force"]) == (False, True)
+    api.admin.post(f"/tasks/{task}/cancel", json={"force": True})  # it is forced already
+    assert verbs(api, task).count("task.cancel") == 2
+
+
+def test_cancel_task_409_not_cancelling(api: Served) -> None:
+    _, task = lost(api)
+    api.operator.post(f"/tasks/{task}/cancel", 409, code="not_cancelling", json={"force": True, "confirm": True})
+    assert api.viewer.get(f"/tasks/{task}")["cancel"] is None
+
+
+def test_cancel_task_409_force_too_early(api: Served) -> None:
+    _, task = lost(api)
+    api.operator.post(f"/tasks/{task}/cancel")
+    error = api.operator.post(
+        f"/tasks/{task}/cancel", 409, code="force_too_early", json={"force": True, "confirm": True}
+    )
+    assert 0 < error["allowed_in_s"] <= FORCE_AFTER
+    assert api.viewer.get(f"/tasks/{task}")["cancel"]["force"] is False
+
+
+def test_cancel_task_409_force_unconfirmed(api: Served) -> None:
+    _, task = lost(api)
+    api.operator.post(f"/tasks/{task}/cancel")
+    long_ago(api, task)
+    api.operator.post(f"/tasks/{task}/cancel", 409, code="force_unconfirmed", json={"force": True})
+    assert api.viewer.get(f"/tasks/{task}")["cancel"]["force"] is False
 
 
 def test_cancel_task_200_while_its_terraform_is_looked_for(api: Served) -> None:
