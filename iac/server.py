@@ -34,6 +34,7 @@ from iac.actors.live_streamer import LiveStreamer, Unbounded
 from iac.actors.local_runner import LOCAL, LocalRunner
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
+from iac.actors.news import News
 from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
 from iac.actors.supervision import stop_signals
 from iac.domain.agent_session import Times
@@ -187,9 +188,10 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     await database.tx(keys.check, keyring)
     shown = await bootstrap_token(database, settings)
     local = LocalRunner(plan_limit=settings.local_plan_concurrency, enabled=settings.local_executor)
-    task_changed, log_grew, wakes = Bell(), Bell(), Wakes()
-    fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake)
-    dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes)
+    news = News()
+    task_changed, log_grew, wakes = Bell(news.task), Bell[int](), Wakes()
+    fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake, noticed=news.agents)
+    dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes, noticed=news.tasks)
     log_cache = LogCache(database, (settings.data_dir / "logs").absolute())
     live = LiveLogs(fleet.tell)
     fleet.live = live.heard
@@ -207,6 +209,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         log_grew,
         live,
         draining=trio.Event(),
+        news=news,
     )
     executor = executor_of(settings, accessor, program.env, program.policy)
     streamer = LiveStreamer(executor.spool_of, partial(live.heard_here, LOCAL), Unbounded())

@@ -50,6 +50,9 @@ class Wakes:
             await self._woken.receive()
 
 
+def _nobody() -> None: ...
+
+
 class Dispatcher:
     """The waiting line. `wake` and `wait_of` are for the API; `run` is the actor."""
 
@@ -61,13 +64,15 @@ class Dispatcher:
         *,
         fleet: Fleet | None = None,
         wakes: Wakes | None = None,
+        noticed: Callable[[], None] = _nobody,
     ) -> None:
-        """Without a `fleet` there are no agents, and what is meant for one waits."""
+        """Without a `fleet` there are no agents, and what is meant for one waits. `noticed`: why tasks wait has changed."""
         self._database = database
         self._local = local
         self._fleet = fleet
         self._wakes = wakes or Wakes()
         self._changed = changed
+        self._noticed = noticed
         self._waits: Mapping[int, Wait] = {}
         self._served: dict[str, datetime] = {}
         self._missing: frozenset[int] = frozenset()
@@ -108,7 +113,9 @@ class Dispatcher:
         if self._fleet is not None:
             runners += self._fleet.as_runners(seats, found)
         decided = schedule(found, runners, now, holders=holders, served=self._served)
-        self._waits = await self._explained(found, decided.waits)
+        before, self._waits = self._waits, await self._explained(found, decided.waits)
+        if self._waits != before:
+            self._noticed()
         by_id = {task.id: task for task in found}
         for assignment in decided.assignments:
             await self._hand_out(assignment, by_id[assignment.task_id])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iac.domain.bodies import ChangeView, TaskView
+from iac.domain.stages import words
 
 SHOWN = 40
 """How many resources are listed before a question; the log has them all."""
@@ -20,16 +21,6 @@ _SIGNS = {
     "import": "<-",
     "forget": "x",
     "read": "<=",
-}
-_STAGES = {
-    "fetching": "fetching the inputs",
-    "preparing": "preparing the work directory",
-    "init": "terraform init",
-    "planning": "terraform plan",
-    "saving_plan": "storing the plan",
-    "restoring_plan": "fetching the plan",
-    "applying": "terraform apply",
-    "saving_state": "storing the state",
 }
 
 
@@ -63,7 +54,7 @@ def question(task: TaskView) -> str:
 
 def activity(status: str, stage: str | None) -> str:
     """What the task is doing, for a line that changes."""
-    return _STAGES.get(stage or "", stage) or status
+    return words(stage) or status
 
 
 def agent(task: TaskView) -> str | None:

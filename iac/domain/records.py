@@ -249,6 +249,18 @@ class ApiToken(Record, frozen=True, kw_only=True):
     last_used_at: datetime | None
 
 
+class BrowserSession(Record, frozen=True, kw_only=True):
+    """A person who signed in with an API token. `csrf` is what the person's own pages send along with each change."""
+
+    id: str
+    csrf: str
+    created_at: datetime
+    seen_at: datetime
+    rotated_at: datetime
+    expires_at: datetime
+    token: ApiToken
+
+
 class Pool(Record, frozen=True, kw_only=True):
     """Agents that may stand in for each other. The three counts are as of the read."""
 

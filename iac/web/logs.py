@@ -6,9 +6,9 @@ import base64
 from collections.abc import AsyncIterator
 
 import msgspec
-import trio
 from quart import Response, request
 
+from iac.actors.bell import first_of
 from iac.domain.live import Viewer
 from iac.domain.records import Task
 from iac.errors import IllegalTransition, RateLimited
@@ -155,26 +155,12 @@ class _Heard:
         return any(event.is_set() for event in self._stored)
 
     async def anything(self, *, within: float) -> bool:
-        return await _first_of(*self._stored, *self._others, within=within)
+        return await first_of(*self._stored, *self._others, within=within)
 
 
 async def _task_and_part(platform: Platform, task_id: int, offset: int, limit: int) -> tuple[Task, Part]:
     # In this order: the end of a log is stored no later than the status that ends the stream.
     return await platform.read(tasks.get, task_id), await platform.log_cache.read(task_id, offset, limit)
-
-
-async def _first_of(*events: trio.Event, within: float) -> bool:
-    """Whether one of them came within so many seconds."""
-    with trio.move_on_after(within) as deadline:
-        async with trio.open_nursery() as nursery:
-            for event in events:
-                nursery.start_soon(_then_cancel, event, nursery.cancel_scope)
-    return not deadline.cancelled_caught
-
-
-async def _then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 def _status_of(task: Task) -> dict[str, object]:
