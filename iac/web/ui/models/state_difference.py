@@ -73,14 +73,16 @@ class StateDifference(msgspec.Struct, frozen=True, kw_only=True):
         return not self.groups and not any(line.sign for line in self.outputs)
 
 
-def state_difference(before: StateDocument, after: StateDocument, secrets: Secrets, *, parts: str) -> StateDifference:
-    """From `before` to `after`. Takes a moment for large ones: call it in a thread."""
+def state_difference(
+    before: StateDocument, after: StateDocument, secrets: Secrets, *, parts: str, whole: bool = False
+) -> StateDifference:
+    """From `before` to `after`; unless it is to be `whole`, of each group the first. Call it in a thread: it takes a moment."""
     pairs = list(_pairs(before, after))
     groups, left = [], OPEN_LINES
     for kind in KINDS:
         differing = [pair for pair in pairs if pair.kind == kind]
         changes = []
-        for pair in differing[:SHOWN]:
+        for pair in differing if whole else differing[:SHOWN]:
             lines = pair.lines(before, after, secrets) if left > 0 else None
             left -= max(1, len(lines or ()))
             changes.append(pair.change(lines if left >= 0 else None))
