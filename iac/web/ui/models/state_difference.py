@@ -76,7 +76,7 @@ class StateDifference(msgspec.Struct, frozen=True, kw_only=True):
 def state_difference(
     before: StateDocument, after: StateDocument, secrets: Secrets, *, parts: str, whole: bool = False
 ) -> StateDifference:
-    """From `before` to `after`; unless it is to be `whole`, of each group the first. Call it in a thread: it takes a moment."""
+    """From `before` to `after`; unless it is to be `whole`, of each group the first. Call it in a thread."""
     pairs = list(_pairs(before, after))
     groups, left = [], OPEN_LINES
     for kind in KINDS:
