@@ -5,12 +5,21 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from iac.web.platform import Platform
-from iac.web.ui import assets, overview, plan_pages, signing_in, workspace, workspace_list
+from iac.web.ui import (
+    assets,
+    overview,
+    plan_pages,
+    signing_in,
+    workspace,
+    workspace_configuration,
+    workspace_inputs,
+    workspace_list,
+)
 from iac.web.ui.gate import Gate
 from iac.web.ui.live import LiveViews
 from iac.web.ui.pages import Ui
 
-AREAS = (overview, workspace_list, workspace, plan_pages)
+AREAS = (overview, workspace_list, workspace, workspace_inputs, workspace_configuration, plan_pages)
 """In the order in which they stand in the navigation."""
 
 
