@@ -14,12 +14,23 @@ from iac.web.ui import (
     workspace_configuration,
     workspace_inputs,
     workspace_list,
+    workspace_settings,
+    workspace_state,
 )
 from iac.web.ui.gate import Gate
 from iac.web.ui.live import LiveViews
 from iac.web.ui.pages import Ui
 
-AREAS = (overview, workspace_list, workspace, workspace_inputs, workspace_configuration, plan_pages)
+AREAS = (
+    overview,
+    workspace_list,
+    workspace,
+    workspace_inputs,
+    workspace_configuration,
+    workspace_state,
+    workspace_settings,
+    plan_pages,
+)
 """In the order in which they stand in the navigation."""
 
 
