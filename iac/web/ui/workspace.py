@@ -18,7 +18,8 @@ from iac.store.tasks import Filter
 from iac.web import operations
 from iac.web.platform import Platform
 from iac.web.routing import NoQuery
-from iac.web.ui.models.workspace import LATEST, Facts, WorkspaceOverview, path_of, workspace_overview
+from iac.web.ui.gate import SignedIn
+from iac.web.ui.models.workspace import LATEST, Facts, Rights, WorkspaceOverview, path_of, workspace_overview
 from iac.web.ui.models.workspace_tasks import PAGE, TasksQuery, WorkspaceTasks, workspace_tasks
 from iac.web.ui.pages import Done, PageCall, Ui
 
@@ -46,7 +47,7 @@ def declare(ui: Ui, platform: Platform) -> None:
     @ui.page(WS, "workspace/overview.html", topics=TOPICS)
     async def show_workspace_page(call: PageCall[NoQuery]) -> WorkspaceOverview:
         facts = await platform.read(_facts, platform, call.path["ws"])
-        return workspace_overview(facts, _waits(platform, facts.open), call.me.role)
+        return workspace_overview(facts, _waits(platform, facts.open), rights_of(call.me))
 
     @ui.page(f"{WS}/tasks", "workspace/tasks.html", query=TasksQuery, topics=TOPICS)
     async def show_workspace_tasks(call: PageCall[TasksQuery]) -> WorkspaceTasks:
@@ -54,7 +55,14 @@ def declare(ui: Ui, platform: Platform) -> None:
         chosen = Filter(workspace_id=held.id, statuses=call.query.statuses, search=call.query.q.strip() or None)
         found, counts, facts, names = await platform.read(_tasks, chosen, call.query.before or None)
         return workspace_tasks(
-            held, call.query, found, counts, plans=facts, names=names, waits=_waits(platform, found), role=call.me.role
+            held,
+            call.query,
+            found,
+            counts,
+            plans=facts,
+            names=names,
+            waits=_waits(platform, found),
+            rights=rights_of(call.me),
         )
 
     @ui.deed(f"{WS}/tasks", "run", form=NewRun)
@@ -66,6 +74,17 @@ def declare(ui: Ui, platform: Platform) -> None:
         action: Action = asked.action
         task = await operations.create(platform, held.id, new_task(action, asked), by=call.me.name)
         return Done(says=f"Task #{task.id} was created.", location=f"/tasks/{task.id}", back=path_of(held.name))
+
+
+def rights_of(me: SignedIn) -> Rights:
+    """What the person may do, for the models, which know no roles."""
+    return Rights(
+        write=me.may("write"),
+        run=me.may("run"),
+        state=me.may("state"),
+        force_unlock=me.may("force_unlock"),
+        admin=me.may("admin"),
+    )
 
 
 def new_task(action: Action, asked: NewRun) -> NewTask:

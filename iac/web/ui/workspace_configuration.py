@@ -22,7 +22,7 @@ from iac.web.ui.models.configuration_view import (
 )
 from iac.web.ui.pages import PageCall, Ui
 from iac.web.ui.shelf import Shelf
-from iac.web.ui.workspace import WS
+from iac.web.ui.workspace import WS, rights_of
 
 Files = Mapping[str, File]
 
@@ -40,7 +40,7 @@ def declare(ui: Ui, platform: Platform) -> None:
             shown = version
             files = await shelf.get(version.id, lambda: _read(platform, held, shown))
         made = await trio.to_thread.run_sync(
-            lambda: workspace_configuration(held, query, found, version, files, role=call.me.role)
+            lambda: workspace_configuration(held, query, found, version, files, rights=rights_of(call.me))
         )
         if query.file and version is not None and query.file not in files:
             raise NotFound(f"There is no file {query.file!r} in this version of the configuration.")

@@ -29,7 +29,7 @@ from iac.web.ui.models.workspace_inputs import (
     workspace_variables,
 )
 from iac.web.ui.pages import Done, PageCall, Ui
-from iac.web.ui.workspace import TOPICS, WS
+from iac.web.ui.workspace import TOPICS, WS, rights_of
 
 
 class VariableForm(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ def _variables(ui: Ui, platform: Platform) -> None:
     async def show_variables(call: PageCall[NoQuery]) -> WorkspaceVariables:
         held = await platform.read(workspaces.get, call.path["ws"])
         found = await platform.read(variables.listed, platform.keyring, held.id)
-        return workspace_variables(held, found, call.me.role)
+        return workspace_variables(held, found, rights_of(call.me))
 
     @ui.page(f"{path}/<var>", "workspace/variable.html", right="write")
     async def show_variable(call: PageCall[NoQuery]) -> VariableSheet:
@@ -125,7 +125,7 @@ def _resources(ui: Ui, platform: Platform) -> None:
     @ui.page(path, "workspace/resources.html", topics=TOPICS)
     async def show_resources(call: PageCall[NoQuery]) -> WorkspaceResources:
         held = await platform.read(workspaces.get, call.path["ws"])
-        return workspace_resources(held, await platform.read(resources.listed, held.id), call.me.role)
+        return workspace_resources(held, await platform.read(resources.listed, held.id), rights_of(call.me))
 
     @ui.page(f"{path}/<res>", "workspace/resource.html", right="write")
     async def show_resource(call: PageCall[NoQuery]) -> ResourceSheet:

@@ -22,7 +22,7 @@ from iac.web.ui.models.workspace_settings import (
     workspace_settings,
 )
 from iac.web.ui.pages import Done, PageCall, Ui
-from iac.web.ui.workspace import WS
+from iac.web.ui.workspace import WS, rights_of
 from iac.web.ui.workspace_inputs import arguments, short, unix
 from iac.web.workspaces import checked
 
@@ -74,7 +74,7 @@ def _settings(ui: Ui, platform: Platform) -> None:
     @ui.page(SETTINGS, "workspace/settings.html", topics=("workspaces",))
     async def show_settings(call: PageCall[NoQuery]) -> WorkspaceSettings:
         held, known, resources = await platform.read(_found, call.path["ws"])
-        return workspace_settings(held, known, resources, role=call.me.role)
+        return workspace_settings(held, known, resources, rights=rights_of(call.me))
 
     @ui.deed(f"{SETTINGS}/general", "write", form=General)
     async def change_general(call: PageCall[General]) -> Done:

@@ -36,7 +36,7 @@ from iac.web.ui.models.workspace_state import (
 )
 from iac.web.ui.pages import Done, PageCall, Ui
 from iac.web.ui.shelf import Shelf
-from iac.web.ui.workspace import WS
+from iac.web.ui.workspace import WS, rights_of
 
 T = TypeVar("T")
 STATE = f"{WS}/state"
@@ -86,13 +86,13 @@ def _versions(ui: Ui, platform: Platform, states: States) -> None:
         tree, problem = None, ""
         if current is not None:
             tree, problem = await _tree(states, held, current, TreeQuery(q=query.q, all=query.all), state_path(held))
-        return workspace_state(held, query, found, current, tree, problem=problem, role=call.me.role)
+        return workspace_state(held, query, found, current, tree, problem=problem, rights=rights_of(call.me))
 
     @ui.page(f"{STATE}/<which>", "workspace/state_version.html", query=TreeQuery, topics=("workspaces",))
     async def show_state_version(call: PageCall[TreeQuery]) -> StateVersionPage:
         held, version = await platform.read(_version, call.path["ws"], call.path["which"])
         tree, problem = await _tree(states, held, version, call.query, f"{state_path(held)}/{version.id}")
-        return state_version_page(held, version, tree, problem=problem, role=call.me.role)
+        return state_version_page(held, version, tree, problem=problem, rights=rights_of(call.me))
 
     @ui.page(f"{STATE}/<which>/objects/<key>", "workspace/object.html")
     async def show_object(call: PageCall[NoQuery]) -> ObjectPage:
@@ -137,7 +137,7 @@ def _comparisons(ui: Ui, platform: Platform, states: States) -> None:
         else:
             secrets, whole = await states.secrets(held), query.all == "yes"
             difference = await _in_thread(lambda: state_difference(one, other, secrets, parts=parts, whole=whole))
-        return compare_page(held, before, after, difference, problem=problem, role=call.me.role)
+        return compare_page(held, before, after, difference, problem=problem, rights=rights_of(call.me))
 
     @ui.page(f"{path}/<key>", "workspace/object_change.html", query=CompareQuery)
     async def show_object_change(call: PageCall[CompareQuery]) -> ObjectChangePage:

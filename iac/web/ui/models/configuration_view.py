@@ -15,7 +15,7 @@ from iac.web.ui.models.highlighting import highlighted
 from iac.web.ui.models.parts import Part, Parts
 from iac.web.ui.models.values import printable
 from iac.web.ui.models.words import many
-from iac.web.ui.models.workspace import FILE, WorkspaceView, frame_of, path_of, size_of
+from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of, size_of
 
 PAGE = 20
 MOST_SHOWN = 1024 * 1024
@@ -88,10 +88,10 @@ def workspace_configuration(
     version: Configuration | None,
     files: Mapping[str, File],
     *,
-    role: str,
+    rights: Rights,
 ) -> WorkspaceConfiguration:
     """`found` are a page's versions, and one more if there are more; `files` those of `version`, the one that is shown."""
-    frame: dict[str, Any] = frame_of(workspace, role, "/configuration")
+    frame: dict[str, Any] = frame_of(workspace, rights, "/configuration")
     base = f"{path_of(workspace.name)}/configuration"
     chosen = _chosen(query.file, files)
     rows = [_row(each, workspace, version, base) for each in found[:PAGE]]

@@ -11,7 +11,6 @@ import msgspec
 from iac.domain.records import Configuration, StateVersion, Task, Workspace
 from iac.domain.scheduling import Wait
 from iac.domain.work import PlanFacts
-from iac.web.auth import RIGHTS
 from iac.web.ui.models.parts import Part, Parts, View
 from iac.web.ui.models.task_rows import Beside, TaskRow, task_rows
 from iac.web.ui.models.words import many
@@ -38,11 +37,6 @@ class Rights(msgspec.Struct, frozen=True):
     state: bool
     force_unlock: bool
     admin: bool
-
-
-def rights_of(role: str) -> Rights:
-    held: frozenset[str] = RIGHTS.get(role, frozenset())
-    return Rights(*(name in held for name in Rights.__struct_fields__))
 
 
 class LockShown(msgspec.Struct, frozen=True):
@@ -90,9 +84,9 @@ def path_of(workspace: str) -> str:
     return f"/workspaces/{quote(workspace, safe='')}"
 
 
-def frame_of(workspace: Workspace, role: str, tab: str, *, configured: bool = True) -> dict[str, object]:
+def frame_of(workspace: Workspace, rights: Rights, tab: str, *, configured: bool = True) -> dict[str, object]:
     """The fields that all tabs share; `tab` is the end of its address."""
-    head, path = head_of(workspace, role, configured=configured), path_of(workspace.name)
+    head, path = head_of(workspace, rights, configured=configured), path_of(workspace.name)
     words = dict(_TABS)[tab]
     return {
         "title": workspace.name if not tab else f"{words} · {workspace.name}",
@@ -103,7 +97,7 @@ def frame_of(workspace: Workspace, role: str, tab: str, *, configured: bool = Tr
     }
 
 
-def head_of(workspace: Workspace, role: str, *, configured: bool = True) -> Head:
+def head_of(workspace: Workspace, rights: Rights, *, configured: bool = True) -> Head:
     lock = workspace.lock
     shown = None
     if lock is not None:
@@ -123,7 +117,7 @@ def head_of(workspace: Workspace, role: str, *, configured: bool = True) -> Head
         lock=shown,
         uncertain=workspace.state_uncertain,
         configured=workspace.configuration_id is not None and configured,
-        rights=rights_of(role),
+        rights=rights,
     )
 
 
@@ -182,7 +176,7 @@ class WorkspaceOverview(WorkspaceView, frozen=True, kw_only=True):
     total: int
 
 
-def workspace_overview(facts: Facts, waits: Mapping[int, Wait], role: str) -> WorkspaceOverview:
+def workspace_overview(facts: Facts, waits: Mapping[int, Wait], rights: Rights) -> WorkspaceOverview:
     workspace = facts.workspace
     beside = Beside(plans=facts.plans, waits=waits, names=facts.names)
     path = path_of(workspace.name)
@@ -202,7 +196,7 @@ def workspace_overview(facts: Facts, waits: Mapping[int, Wait], role: str) -> Wo
             ),
         ),
         total=facts.total,
-        **frame_of(workspace, role, ""),  # type: ignore[arg-type]  # the fields of WorkspaceView
+        **frame_of(workspace, rights, ""),  # type: ignore[arg-type]  # the fields of WorkspaceView
     )
 
 

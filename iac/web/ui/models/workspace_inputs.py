@@ -12,7 +12,7 @@ import msgspec
 from iac.domain.records import Resource, Variable, Workspace
 from iac.web.ui.models.parts import Part, Parts, View
 from iac.web.ui.models.values import printable
-from iac.web.ui.models.workspace import FILE, WorkspaceView, frame_of, path_of
+from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of
 
 SHOWN_VALUE = 400
 """Characters of a value that a list shows."""
@@ -44,8 +44,8 @@ class WorkspaceVariables(WorkspaceView, frozen=True, kw_only=True):
     number_secret: int
 
 
-def workspace_variables(workspace: Workspace, found: Sequence[Variable], role: str) -> WorkspaceVariables:
-    frame: dict[str, Any] = frame_of(workspace, role, "/variables")
+def workspace_variables(workspace: Workspace, found: Sequence[Variable], rights: Rights) -> WorkspaceVariables:
+    frame: dict[str, Any] = frame_of(workspace, rights, "/variables")
     path, may = f"{path_of(workspace.name)}/variables", frame["workspace"].rights.write
     rows: tuple[Part, ...] = tuple(Part(each.id, f"{FILE}:variable", _variable(each, path, may)) for each in found)
     if not rows:
@@ -122,8 +122,8 @@ class WorkspaceResources(WorkspaceView, frozen=True, kw_only=True):
     number: int
 
 
-def workspace_resources(workspace: Workspace, found: Sequence[Resource], role: str) -> WorkspaceResources:
-    frame: dict[str, Any] = frame_of(workspace, role, "/resources")
+def workspace_resources(workspace: Workspace, found: Sequence[Resource], rights: Rights) -> WorkspaceResources:
+    frame: dict[str, Any] = frame_of(workspace, rights, "/resources")
     path, may = f"{path_of(workspace.name)}/resources", frame["workspace"].rights.write
     rows: tuple[Part, ...] = tuple(Part(each.id, f"{FILE}:resource", _resource(each, path, may)) for each in found)
     if not rows:

@@ -11,7 +11,7 @@ import msgspec
 from iac.domain.records import Workspace
 from iac.errors import Invalid
 from iac.web.ui.models.parts import Part, Parts
-from iac.web.ui.models.workspace import FILE, Head, WorkspaceView, frame_of
+from iac.web.ui.models.workspace import FILE, Head, Rights, WorkspaceView, frame_of
 from iac.web.ui.models.workspace_inputs import readable
 
 _GENERAL = ("name", "description", "tags")
@@ -45,9 +45,9 @@ class WorkspaceSettings(WorkspaceView, frozen=True, kw_only=True):
 
 
 def workspace_settings(
-    workspace: Workspace, pools: Sequence[PoolChoice], resources: int, *, role: str
+    workspace: Workspace, pools: Sequence[PoolChoice], resources: int, *, rights: Rights
 ) -> WorkspaceSettings:
-    frame: dict[str, Any] = frame_of(workspace, role, "/settings")
+    frame: dict[str, Any] = frame_of(workspace, rights, "/settings")
     known = tuple(pools)
     if workspace.pool_id is not None and all(pool.id != workspace.pool_id for pool in known):
         known = (PoolChoice(workspace.pool_id, workspace.pool_name or workspace.pool_id), *known)

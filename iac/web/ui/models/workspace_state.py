@@ -15,7 +15,7 @@ from iac.web.ui.models.state_difference import ObjectChange, StateDifference
 from iac.web.ui.models.state_tree import Leaf, StateTree
 from iac.web.ui.models.values import printable
 from iac.web.ui.models.words import Badge, many
-from iac.web.ui.models.workspace import FILE, WorkspaceView, frame_of, path_of, size_of
+from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of, size_of
 
 PAGE = 20
 _VERDICTS = {
@@ -122,10 +122,10 @@ def workspace_state(
     tree: StateTree | None,
     *,
     problem: str,
-    role: str,
+    rights: Rights,
 ) -> WorkspaceState:
     """`found` are a page's versions, and one more if there are more."""
-    frame: dict[str, Any] = frame_of(workspace, role, "/state")
+    frame: dict[str, Any] = frame_of(workspace, rights, "/state")
     base = state_path(workspace)
     rows: tuple[Part, ...] = tuple(
         Part(each.id, f"{FILE}:state_version", version_shown(workspace, each)) for each in found[:PAGE]
@@ -144,9 +144,9 @@ def workspace_state(
 
 
 def state_version_page(
-    workspace: Workspace, version: StateVersion, tree: StateTree | None, *, problem: str, role: str
+    workspace: Workspace, version: StateVersion, tree: StateTree | None, *, problem: str, rights: Rights
 ) -> StateVersionPage:
-    frame: dict[str, Any] = frame_of(workspace, role, "/state")
+    frame: dict[str, Any] = frame_of(workspace, rights, "/state")
     frame["title"] = f"State {_serial(version)} · {workspace.name}"
     shown = version_shown(workspace, version)
     return StateVersionPage(version=shown, tree=tree, problem=problem, choices=(), **frame)
@@ -159,9 +159,9 @@ def compare_page(
     difference: StateDifference | None,
     *,
     problem: str,
-    role: str,
+    rights: Rights,
 ) -> ComparePage:
-    frame: dict[str, Any] = frame_of(workspace, role, "/state")
+    frame: dict[str, Any] = frame_of(workspace, rights, "/state")
     frame["title"] = f"State {_serial(before)} and {_serial(after)} · {workspace.name}"
     return ComparePage(
         before=version_shown(workspace, before),

@@ -9,11 +9,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from iac.domain.records import Status, Task, Workspace
-from iac.domain.scheduling import Wait
-from iac.domain.work import PlanFacts
 from iac.web.ui.models.parts import Part, Parts
 from iac.web.ui.models.task_rows import Beside, task_rows
-from iac.web.ui.models.workspace import FILE, WorkspaceView, frame_of, path_of
+from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of
 
 PAGE = 30
 Group = Literal["", "asks", "open", "failed", "succeeded", "cancelled"]
@@ -85,15 +83,13 @@ def workspace_tasks(
     query: TasksQuery,
     found: Sequence[Task],
     counts: Mapping[str, int],
+    beside: Beside,
     *,
-    plans: Mapping[int, PlanFacts],
-    names: Mapping[str, str],
-    waits: Mapping[int, Wait],
-    role: str,
+    rights: Rights,
 ) -> WorkspaceTasks:
     """`found` are a page's tasks, and one more if there are more."""
     base = f"{path_of(workspace.name)}/tasks"
-    shown, beside = found[:PAGE], Beside(plans=plans, waits=waits, names=names)
+    shown = found[:PAGE]
     rows: tuple[Part, ...] = tuple(Part(f"task-{row.id}", f"{FILE}:row", row) for row in task_rows(shown, beside))
     if not rows:
         rows = (Part("no-tasks", f"{FILE}:no_fitting", Nothing(query.narrowed, base)),)
@@ -105,7 +101,7 @@ def workspace_tasks(
         rows=Parts("rows", rows),
         ways=Parts("ways", (Part("ways-shown", f"{FILE}:ways", way),)),
         address=query.href(base, before=query.before),
-        **frame_of(workspace, role, "/tasks"),  # type: ignore[arg-type]  # the fields of WorkspaceView
+        **frame_of(workspace, rights, "/tasks"),  # type: ignore[arg-type]  # the fields of WorkspaceView
     )
 
 
