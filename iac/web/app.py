@@ -16,6 +16,7 @@ from iac.web import (
     docs,
     errors,
     inputs,
+    known,
     logs,
     openapi,
     pools,
@@ -30,6 +31,7 @@ from iac.web.ui import app as ui
 from iac.web.ui import mistakes
 from iac.web.ui.gate import Gate, signed_in_or
 
+_AREAS = (workspaces, inputs, tasks, known, logs, states, pools, access, agent_routes, agent_tasks, agent_control)
 OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
 
@@ -37,7 +39,7 @@ OTHER_LIMIT = 64 * KIB
 def api_of(platform: Platform) -> Api:
     """The route table."""
     api = Api()
-    for area in (workspaces, inputs, tasks, logs, states, pools, access, agent_routes, agent_tasks, agent_control):
+    for area in _AREAS:
         area.declare(api, platform)
     return api
 

@@ -68,7 +68,7 @@ async def _hand_out(c: Connection, task_id: int, agent: str) -> tuple[Task, str]
 @asynccontextmanager
 async def _served(database: Database, keyring: Keyring, log_cache: LogCache) -> AsyncIterator[str]:
     """The URL of the platform's web application; nothing but the test hands out tasks."""
-    changed, grew = Bell(), Bell()
+    changed, grew = Bell[int](), Bell[int]()
     local, fleet = LocalRunner(plan_limit=1), Fleet(database, Times(), changed=changed.ring, wake=lambda: None)
     dispatcher = Dispatcher(database, local, changed.ring, fleet=fleet)
     heard = Changes(changed.ring, grew.ring)
