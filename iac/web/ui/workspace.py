@@ -19,6 +19,7 @@ from iac.web import operations
 from iac.web.platform import Platform
 from iac.web.routing import NoQuery
 from iac.web.ui.gate import SignedIn
+from iac.web.ui.models.task_rows import Beside
 from iac.web.ui.models.workspace import LATEST, Facts, Rights, WorkspaceOverview, path_of, workspace_overview
 from iac.web.ui.models.workspace_tasks import PAGE, TasksQuery, WorkspaceTasks, workspace_tasks
 from iac.web.ui.pages import Done, PageCall, Ui
@@ -54,16 +55,8 @@ def declare(ui: Ui, platform: Platform) -> None:
         held = await platform.read(workspaces.get, call.path["ws"])
         chosen = Filter(workspace_id=held.id, statuses=call.query.statuses, search=call.query.q.strip() or None)
         found, counts, facts, names = await platform.read(_tasks, chosen, call.query.before or None)
-        return workspace_tasks(
-            held,
-            call.query,
-            found,
-            counts,
-            plans=facts,
-            names=names,
-            waits=_waits(platform, found),
-            rights=rights_of(call.me),
-        )
+        beside = Beside(plans=facts, names=names, waits=_waits(platform, found))
+        return workspace_tasks(held, call.query, found, counts, beside, rights=rights_of(call.me))
 
     @ui.deed(f"{WS}/tasks", "run", form=NewRun)
     async def start_task(call: PageCall[NewRun]) -> Done:

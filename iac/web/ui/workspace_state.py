@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -46,6 +47,14 @@ class Typed(msgspec.Struct, frozen=True):
     """What was typed to be sure."""
 
     typed: str = ""
+
+
+class Promotion(msgspec.Struct, frozen=True):
+    """`expected` is the current serial that was looked at, empty if there was no state."""
+
+    typed: str = ""
+    expected: str = ""
+    force: bool = False
 
 
 class States:
@@ -168,6 +177,20 @@ def _deeds(ui: Ui, platform: Platform) -> None:
         return Done(
             says=f"The state of #{version.serial} is current again, as #{stored.serial}.", location=back, back=back
         )
+
+    @ui.deed(f"{STATE}/<which>/promote", "admin", form=Promotion)
+    async def promote_state_apart(call: PageCall[Promotion]) -> Done:
+        form = call.query
+        held, version = await platform.read(_version, call.path["ws"], call.path["which"])
+        if form.typed != held.name:
+            raise Invalid(f"Type the workspace's name, {held.name}, to replace its state.", path="$.typed")
+        promote = partial(
+            statefiles.promote, force=form.force, by=call.me.name, token=None,
+            expected=int(form.expected) if form.expected.isdecimal() else None,
+        )  # fmt: skip
+        stored = await platform.write(promote, platform.keyring, held.id, version.id)
+        back = state_path(held)
+        return Done(says=f"The state is current now, as #{stored.serial}.", location=back, back=back)
 
 
 async def _history(

@@ -63,7 +63,9 @@ class VersionShown(msgspec.Struct, frozen=True, kw_only=True):
     compare: str
     download: str
     rollback: str
-    """Where to roll back to it; empty where one cannot."""
+    promote: str
+    """Where to roll back to it, and where to make it current though it was kept apart; empty where one cannot."""
+    promoted: datetime | None
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -88,7 +90,8 @@ class StateVersionPage(WorkspaceView, frozen=True, kw_only=True):
     version: VersionShown
     tree: StateTree | None
     problem: str
-    choices: tuple[Choice, ...]
+    current_serial: int | None
+    other_lineage: bool
 
 
 class ComparePage(WorkspaceView, frozen=True, kw_only=True):
@@ -149,7 +152,14 @@ def state_version_page(
     frame: dict[str, Any] = frame_of(workspace, rights, "/state")
     frame["title"] = f"State {_serial(version)} · {workspace.name}"
     shown = version_shown(workspace, version)
-    return StateVersionPage(version=shown, tree=tree, problem=problem, choices=(), **frame)
+    return StateVersionPage(
+        version=shown,
+        tree=tree,
+        problem=problem,
+        current_serial=workspace.current_serial,
+        other_lineage=workspace.lineage is not None and workspace.lineage != version.lineage,
+        **frame,
+    )
 
 
 def compare_page(
@@ -178,6 +188,7 @@ def version_shown(workspace: Workspace, version: StateVersion) -> VersionShown:
     base = state_path(workspace)
     is_current = version.verdict == "current"
     unreadable = version.serial == UNREADABLE
+    apart = version.verdict in ("quarantined", "checkpoint") and not unreadable
     return VersionShown(
         id=version.id,
         serial=_serial(version),
@@ -195,6 +206,8 @@ def version_shown(workspace: Workspace, version: StateVersion) -> VersionShown:
         compare="" if is_current or unreadable else compare_path(workspace, version.id, "current"),
         download=f"/api/v1/workspaces/{workspace.id}/state-versions/{version.id}/download",
         rollback=f"{base}/{version.id}/rollback" if version.verdict == "superseded" else "",
+        promote=f"{base}/{version.id}/promote" if apart and version.promoted_at is None else "",
+        promoted=version.promoted_at,
     )
 
 
@@ -213,6 +226,8 @@ def _serial(version: StateVersion) -> str:
 def _origin(version: StateVersion) -> str:
     if version.rollback_of is not None:
         return f"rolled back to #{version.rollback_of} by {version.created_by}"
+    if version.promotion_of is not None:
+        return f"made current by {version.created_by}, after it had been kept apart"
     return "" if version.task_id is not None else f"uploaded by {version.created_by}"
 
 

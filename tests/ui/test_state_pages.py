@@ -16,7 +16,7 @@ from iac.web.ui.models.state_difference import StateDifference, changed_object, 
 from iac.web.ui.models.state_document import Secrets, StateDocument, read_state
 from iac.web.ui.models.state_tree import SHOWN, StateTree, TreeQuery, attribute_lines, one_object, state_tree
 from tests.executor.test_plans_with_terraform import Workspace
-from tests.web.ui.test_differences import drawn
+from tests.ui.test_differences import drawn
 
 NONE = Secrets(())
 

@@ -26,7 +26,7 @@ from iac.web.ui.models.plan_view import (
 )
 from tests.domain.test_plans import plan, resource
 from tests.executor.test_plans_with_terraform import Workspace
-from tests.web.ui.test_differences import drawn
+from tests.ui.test_differences import drawn
 
 BASE, PARTS = "/tasks/7", "/tasks/7/plan"
 
