@@ -10,7 +10,7 @@ import msgspec
 from iac.domain.assembly import ResourceSpec
 from iac.domain.records import Category, Resource, Workspace
 from iac.domain.variables import check_name, check_value
-from iac.errors import Invalid, NotFound
+from iac.errors import Invalid, NotFound, TooLarge
 from iac.store import resources, variables, workspaces
 from iac.store.database import Connection
 from iac.web.inputs import check_block
@@ -87,8 +87,7 @@ def _variables(ui: Ui, platform: Platform) -> None:
         form = call.query
         held = await platform.read(workspaces.get, call.path["ws"])
         check_name(form.category, form.key)
-        value = unix(form.value)
-        check_value(form.category, value, hcl=form.hcl)
+        value = _value(form.category, form.value, hcl=form.hcl)
         create = partial(
             variables.create, key=form.key, value=value, category=form.category, hcl=form.hcl,
             sensitive=form.sensitive, description=short(form.description), by=call.me.name,
@@ -102,9 +101,8 @@ def _variables(ui: Ui, platform: Platform) -> None:
         held = await platform.read(workspaces.get, call.path["ws"])
         before = await platform.read(variables.get, platform.keyring, held.id, call.path["var"])
         # Nobody can be shown a sensitive value, so an empty field leaves it as it is.
-        value = None if before.sensitive and not form.value else unix(form.value)
-        if value is not None:
-            check_value(before.category, value, hcl=form.hcl)
+        unchanged = before.sensitive and not form.value
+        value = None if unchanged else _value(before.category, form.value, hcl=form.hcl)
         change = partial(
             variables.change, value=value, hcl=form.hcl, sensitive=form.sensitive,
             description=short(form.description), version=form.version or None, by=call.me.name,
@@ -166,6 +164,16 @@ def _resources(ui: Ui, platform: Platform) -> None:
 def _done(held: Workspace, tab: str, says: str, leave: str) -> Done:
     back = f"{path_of(held.name)}/{tab}"
     return Done(says=says, back=back, location=back if leave else None)
+
+
+def _value(category: Category, text: str, *, hcl: bool) -> str:
+    """Raises Invalid, whatever is wrong with it: there is one field to say it at."""
+    value = unix(text)
+    try:
+        check_value(category, value, hcl=hcl)
+    except TooLarge as refused:
+        raise Invalid(refused.message, path="$.value") from None
+    return value
 
 
 def short(text: str) -> str:
