@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 SOURCES := iac tests bench demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults simulate check bench fmt lock clean browser
+.PHONY: help demo test faults simulate soak check bench fmt lock clean browser
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -49,6 +49,9 @@ check: $(VENV)/.ready ## lint, format, types
 
 simulate: $(VENV)/.ready ## ten thousand stories of a fleet in trouble; a seed repeats a failure
 	$(RUN) -m tests.simulation
+
+soak: $(VENV)/.ready ## MINUTES=10 of real programs under load while everything is killed and cut off; SEED= repeats the faults
+	@$(RUN) -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.ready ## performance against bare Terraform; writes bench/results.json
 	$(RUN) -m bench
