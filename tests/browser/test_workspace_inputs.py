@@ -21,10 +21,9 @@ def shop(site: Site) -> Shop:
 
 
 @pytest.fixture
-def fresh(someone: Person, request: pytest.FixtureRequest) -> str:
+def fresh(someone: Person) -> str:
     """The path of a workspace with nothing in it."""
-    name = re.sub(r"\W+", "-", request.node.name)[:60].strip("-")
-    return f"/workspaces/{someone.site.server.admin.workspace(name=name)}"
+    return f"/workspaces/{someone.site.server.admin.workspace()}"
 
 
 def row(page: Page, text: str) -> Locator:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from iac.domain.records import Action, Status, Task
+from iac.domain.records import Action, StateVersion, Status, Task, Workspace
 from iac.domain.scheduling import Wait
 from iac.domain.work import PlanFacts
 from iac.errors import Invalid
@@ -114,7 +114,6 @@ async def _facts(c: Connection, platform: Platform, key: str) -> Facts:
     going = await tasks.page(c, Filter(workspace_id=held.id, statuses=OPEN), limit=MOST_OPEN, before=None)
     latest = await tasks.page(c, mine, limit=LATEST + len(going), before=None)
     shown = [*going, *latest]
-    states = await statefiles.page(c, held.id, limit=20, before=None)
     newest = await configurations.page(c, held.id, limit=1, before=None)
     return Facts(
         workspace=held,
@@ -122,12 +121,16 @@ async def _facts(c: Connection, platform: Platform, key: str) -> Facts:
         open=going,
         plans=await plans.summaries(c, [task.plan_task_id or task.id for task in shown]),
         names=await _names(c, shown),
-        state=next((version for version in states if version.verdict == "current"), None),
-        quarantined=sum(version.verdict == "quarantined" for version in states),
+        state=await current_state(c, held),
         configuration=newest[0] if newest else None,
         variables=len(await variables.listed(c, platform.keyring, held.id)),
         total=sum((await tasks.counts(c, mine)).values()),
     )
+
+
+async def current_state(c: Connection, held: Workspace) -> StateVersion | None:
+    found = await statefiles.page(c, held.id, limit=1, before=None, verdicts=("current",))
+    return found[0] if found else None
 
 
 async def _tasks(

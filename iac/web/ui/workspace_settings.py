@@ -9,7 +9,7 @@ import msgspec
 
 from iac.domain.records import Engine, ExecutionMode, Workspace
 from iac.errors import Conflict, Forbidden, Invalid
-from iac.store import pools, statefiles, tasks, workspaces
+from iac.store import pools, tasks, workspaces
 from iac.store.database import Connection
 from iac.web.platform import Platform
 from iac.web.routing import NoQuery
@@ -22,7 +22,7 @@ from iac.web.ui.models.workspace_settings import (
     workspace_settings,
 )
 from iac.web.ui.pages import Done, PageCall, Ui
-from iac.web.ui.workspace import WS, rights_of
+from iac.web.ui.workspace import WS, current_state, rights_of
 from iac.web.ui.workspace_inputs import arguments, short, unix
 from iac.web.workspaces import checked
 
@@ -184,6 +184,5 @@ async def _found(c: Connection, key: str) -> tuple[Workspace, list[PoolChoice], 
         known.append(
             PoolChoice(pool.id, f"{pool.name} ({online}{'' if allowed else ', does not allow this workspace'})")
         )
-    states = await statefiles.page(c, held.id, limit=20, before=None)
-    current = next((version for version in states if version.verdict == "current"), None)
+    current = await current_state(c, held)
     return held, known, 0 if current is None else current.resource_count

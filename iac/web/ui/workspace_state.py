@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from iac.domain.records import StateVersion, Workspace
-from iac.errors import Conflict, Invalid, NotFound
+from iac.errors import Conflict, Invalid
 from iac.executor.terraform import sensitive_values
 from iac.store import statefiles, variables, workspaces
 from iac.store.database import Connection
@@ -37,7 +37,7 @@ from iac.web.ui.models.workspace_state import (
 )
 from iac.web.ui.pages import Done, PageCall, Ui
 from iac.web.ui.shelf import Shelf
-from iac.web.ui.workspace import WS, rights_of
+from iac.web.ui.workspace import WS, current_state, rights_of
 
 T = TypeVar("T")
 STATE = f"{WS}/state"
@@ -198,14 +198,7 @@ async def _history(
 ) -> tuple[Workspace, list[StateVersion], StateVersion | None]:
     held = await workspaces.get(c, key)
     found = await statefiles.page(c, held.id, limit=PAGE + 1, before=before)
-    return held, found, await _current(c, held)
-
-
-async def _current(c: Connection, held: Workspace) -> StateVersion | None:
-    try:
-        return await statefiles.version(c, held.id, "current")
-    except NotFound:
-        return None
+    return held, found, await current_state(c, held)
 
 
 async def _version(c: Connection, key: str, which: str) -> tuple[Workspace, StateVersion]:

@@ -130,7 +130,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     plans: Mapping[int, PlanFacts]
     names: Mapping[str, str]
     state: StateVersion | None
-    quarantined: int
     configuration: Configuration | None
     variables: int
     total: int
@@ -154,7 +153,7 @@ class StateShown(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     task: int | None
     at: datetime | None
-    quarantined: int
+    apart: int
 
 
 class InputsShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,7 +210,7 @@ def _state(facts: Facts, path: str) -> StateShown:
         by="" if state is None else state.created_by,
         task=None if state is None else state.task_id,
         at=None if state is None else state.created_at,
-        quarantined=facts.quarantined,
+        apart=facts.workspace.states_apart,
     )
 
 
