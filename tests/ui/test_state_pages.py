@@ -159,7 +159,7 @@ def test_a_search_that_finds_too_much_stops_and_says_so() -> None:
     assert len(addresses(tree(large, q="everywhere", all="yes"))) == MOST_FOUND + 50
 
 
-@pytest.mark.parametrize("word", ["k<&>", '"v', "ümlaut", "\\u202e", "tab\\t", "1.10", "true", "{x}", "=", "line2"])
+@pytest.mark.parametrize("word", ["k<&>", '"v', "ümlaut", "\\u202e", "1.10", "true", "{x}", "=", "line2"])
 def test_odd_words_are_found_too(word: str) -> None:
     attributes = {"k<&>": '"v"', "u": "Ümlaut \u202e", "t": "tab\t", "n": [1.5, True], "j": "{x}", "m": "line1\nline2"}
     raw = json.dumps({"version": 4, "serial": 1, "lineage": "l", "resources": [block("a.b", instance(attributes))]})
