@@ -96,6 +96,8 @@ class Secrets:
         self._masker = Masker(known)
         self._numbers = frozenset(map(Number, known))
         self._any = bool(known)
+        self.key = hash(known)
+        """Tells in this process whether others would hide the same."""
 
     def are_in(self, document: bytes) -> bool:
         """Whether any of them may be in the JSON; mostly none is, and then nothing has to be looked at one by one."""
