@@ -16,6 +16,7 @@ from iac.web import (
     docs,
     errors,
     inputs,
+    log_reading,
     logs,
     openapi,
     pools,
@@ -31,10 +32,26 @@ OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
 
 
+AREAS = (
+    workspaces,
+    inputs,
+    tasks,
+    logs,
+    log_reading,
+    states,
+    pools,
+    access,
+    agent_routes,
+    agent_tasks,
+    agent_control,
+)
+"""In the order in which the API description has them."""
+
+
 def api_of(platform: Platform) -> Api:
     """The route table."""
     api = Api()
-    for area in (workspaces, inputs, tasks, logs, states, pools, access, agent_routes, agent_tasks, agent_control):
+    for area in AREAS:
         area.declare(api, platform)
     return api
 
