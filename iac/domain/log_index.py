@@ -34,10 +34,13 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Where a page begins. `colours` are the SGR codes that are in force there, joined by semicolons."""
+    """Where a page begins. `colours` are the SGR codes that are in force there, joined by semicolons; `continued` when
+    it begins inside a line.
+    """
 
     start: Place
     colours: str = ""
+    continued: bool = False
 
 
 class StageAt(msgspec.Struct, frozen=True):
@@ -58,6 +61,7 @@ class LogIndex:
         self.first_error: Place | None = None
         self._rest = b""  # the row that is not complete yet, without what it may still be cut behind
         self._row = self._line = 0
+        self._inside = False
         self._codes: tuple[bytes, ...] = ()
 
     @property
@@ -91,13 +95,15 @@ class LogIndex:
         """Some complete rows: `whole` lines, or one piece of a line."""
         first = self.pages[-1].start
         if offset - first.offset >= PAGE_BYTES or self._row - first.row >= PAGE_ROWS:
-            self.pages.append(Page(Place(offset, self._row, self._line), b";".join(self._codes).decode()))
+            start = Place(offset, self._row, self._line)
+            self.pages.append(Page(start, b";".join(self._codes).decode(), self._inside))
         if _MARK in piece and len(self.stages) < MOST_MARKS:
             self._marks(piece, offset)
         if self.first_error is None and _ERROR in piece:
             self._error(piece, offset)
         if b"\x1b" in piece:
             self._codes = codes_after(self._codes, piece)
+        self._inside = not whole
         newlines = piece.count(b"\n")
         self._line += newlines
         self._row += newlines if whole else 1

@@ -57,7 +57,7 @@ class LogIndexView(View, frozen=True, kw_only=True):
     """Pages of rows: page `n` begins at byte `offsets[n]`, which is row `rows[n]` and in line `lines[n]`, all from 0.
 
     A row is a line, or a piece of one longer than 2,048 bytes. `colours` are the SGR codes in force where a page begins,
-    by its place here. The index covers `length` bytes of `total`: ask again, with `after`, until it covers all.
+    by its place here; `continued` are the places of pages that begin inside a line. The index covers `length` bytes of `total`: ask again, with `after`, until it covers all.
     """
 
     length: int
@@ -68,6 +68,7 @@ class LogIndexView(View, frozen=True, kw_only=True):
     rows: list[int]
     lines: list[int]
     colours: dict[str, str]
+    continued: list[int]
     stages: list[StageView]
     first_error: Place | None
 
@@ -118,6 +119,7 @@ def _shown(index: LogIndex, part: Part, after: int) -> LogIndexView:
         rows=[page.start.row for page in pages],
         lines=[page.start.line for page in pages],
         colours={str(at): page.colours for at, page in enumerate(pages) if page.colours},
+        continued=[at for at, page in enumerate(pages) if page.continued],
         stages=[
             StageView(
                 stage=each.mark.stage,
