@@ -13,6 +13,9 @@ Condition = Literal["attention", "failed", "running", "waiting", "idle", "new"]
 failure counts as what it is. `attention`: somebody has to decide something; `new`: nothing was ever run.
 """
 
+WorkspaceSort = Literal["name", "-name", "state", "-state", "resources", "-resources", "changed", "-changed"]
+"""By what the list of workspaces is sorted; `-`: backwards."""
+
 
 class LastTask(Record, frozen=True, kw_only=True):
     """The task that says how a workspace is: the one that asks for somebody, runs or waits, else the last one."""

@@ -80,10 +80,11 @@ async def _newcomers(c: Connection) -> list[Newcomer]:
 
 async def pool_glances(c: Connection) -> list[PoolGlance]:
     """Every pool, by name."""
-    works = f"{THERE} AND a.approved AND NOT a.draining AND k.revoked_at IS NULL"
+    there = f"{THERE} AND a.approved"
+    works = f"{there} AND NOT a.draining AND k.revoked_at IS NULL"
     rows = await c.all(
         f"""SELECT p.id, p.name, count(a.id) FILTER (WHERE {works}) AS online,
-                   count(a.id) FILTER (WHERE {THERE} AND a.approved AND (a.draining OR k.revoked_at IS NOT NULL)) AS draining,
+                   count(a.id) FILTER (WHERE {there} AND (a.draining OR k.revoked_at IS NOT NULL)) AS draining,
                    count(a.id) FILTER (WHERE NOT a.approved) AS unapproved,
                    count(a.id) FILTER (WHERE a.approved AND NOT COALESCE({THERE}, false)) AS offline,
                    COALESCE(sum(a.plan_limit) FILTER (WHERE {works}), 0) AS slots,

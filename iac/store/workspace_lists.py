@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from iac.domain.glances import Condition, LastTask, WorkspaceGlance
+from iac.domain.glances import Condition, LastTask, WorkspaceGlance, WorkspaceSort
 from iac.store.database import Connection, Row
 from iac.store.workspaces import escaped
 
-Sort = Literal["name", "-name", "state", "-state", "resources", "-resources", "changed", "-changed"]
 MOST_TAGS = 200
 _ORDERS: Mapping[str, str] = {
     "name": "lower(name), name",
@@ -94,7 +93,7 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
         return " AND ".join(parts), values
 
 
-async def page(c: Connection, chosen: Chosen, *, sort: Sort, limit: int, offset: int) -> list[WorkspaceGlance]:
+async def page(c: Connection, chosen: Chosen, *, sort: WorkspaceSort, limit: int, offset: int) -> list[WorkspaceGlance]:
     where, values = chosen.conditions()
     if chosen.condition is not None:
         where += " AND condition = :condition"
@@ -112,7 +111,9 @@ async def page(c: Connection, chosen: Chosen, *, sort: Sort, limit: int, offset:
 async def counts(c: Connection, chosen: Chosen) -> dict[Condition, int]:
     """How many workspaces of each condition there are, under the filter without its condition."""
     where, values = chosen.conditions()
-    rows = await c.all(f"{_SHOWN} SELECT condition, count(*) AS n FROM ranked WHERE {where} GROUP BY condition", **values)
+    rows = await c.all(
+        f"{_SHOWN} SELECT condition, count(*) AS n FROM ranked WHERE {where} GROUP BY condition", **values
+    )
     return {row["condition"]: row["n"] for row in rows}
 
 

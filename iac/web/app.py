@@ -27,6 +27,9 @@ from iac.web import (
 from iac.web.agent_auth import asked_path, authenticator, peer
 from iac.web.platform import Platform
 from iac.web.routing import KIB, Api
+from iac.web.ui import app as ui
+from iac.web.ui import mistakes
+from iac.web.ui.gate import Gate, signed_in_or
 
 OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
@@ -62,8 +65,9 @@ def create_app(platform: Platform) -> QuartTrio:
     api = api_of(platform)
     # Installed before the routes: the refusal of a large body comes before everything else.
     containment.install(app, body_limit=_body_limits(app, api))
-    errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()))
-    authenticate = authenticator(platform.database)
+    errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()), mistakes.answer)
+    gate = Gate(platform.database)
+    authenticate = signed_in_or(authenticator(platform.database), gate)
     api.register(app, authenticate)
     agent_control.install(app, platform, authenticate)
     document = openapi.document(api.operations)
@@ -76,11 +80,8 @@ def create_app(platform: Platform) -> QuartTrio:
 
     app.add_url_rule("/api/v1/openapi.json", view_func=openapi_json, methods=["GET"])
 
-    async def root() -> Response:
-        return Response(b"", status=302, headers={"Location": "/docs"})
-
-    app.add_url_rule("/", view_func=root, methods=["GET"])
     app.add_url_rule("/docs", view_func=docs_page, methods=["GET"])
+    ui.install(app, platform, gate)
     return app
 
 

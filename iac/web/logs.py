@@ -14,6 +14,7 @@ from iac.domain.records import Task
 from iac.errors import IllegalTransition, RateLimited
 from iac.store import logs, tasks
 from iac.store.logs import Part
+from iac.web import sse
 from iac.web.platform import Platform
 from iac.web.routing import MIB, Api, Call, NoQuery
 from iac.web.tasks import ONE
@@ -24,7 +25,6 @@ SILENCE = 15.0
 """Seconds after which a comment is sent, so that proxies and clients know that the stream lives."""
 RESTING = frozenset({"planned", "lost", "cancelled", "succeeded", "failed"})
 GROWING = frozenset({"assigned", "running", "cancelling", "lost"})
-_NO_STORE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class LogQuery(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ def declare(api: Api, platform: Platform) -> None:
     async def read_log(call: Call[None, LogQuery]) -> Response:
         task, part = await _task_and_part(platform, call.path["task_id"], call.query.offset, call.query.limit)
         headers = {
-            **_NO_STORE,
+            **sse.HEADERS,
             "X-IAC-Next-Offset": str(part.next_offset),
             "X-IAC-Log-Length": str(part.total),
             "X-IAC-Log-State": part.state,
@@ -77,7 +77,7 @@ def declare(api: Api, platform: Platform) -> None:
         offset, fence = _position(request.headers.get("Last-Event-ID", "")) or (call.query.offset, None)
         platform.live.refuse_crowd(task.id)
         response = Response(
-            follow(platform, task.id, offset, fence), content_type="text/event-stream; charset=utf-8", headers=_NO_STORE
+            follow(platform, task.id, offset, fence), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS
         )
         response.timeout = None
         return response
@@ -126,9 +126,9 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
                 fence = None
                 if (task.status, task.stage) != told:
                     told = (task.status, task.stage)
-                    yield _event("status", _status_of(task))
+                    yield sse.event("status", _status_of(task))
                 if rests:
-                    yield _event("end", {**_status_of(task), "offset": viewer.offset})
+                    yield sse.event("end", {**_status_of(task), "offset": viewer.offset})
                     return
             elif isinstance(step, bytes):
                 live = watch.stream
@@ -137,7 +137,7 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
                 return
             elif not await heard.anything(within=watch.flush() if step == "gap" else SILENCE) and step != "gap":
                 viewer.look_again()
-                yield b": still here\n\n"
+                yield sse.STILL_HERE
             if heard.stored:
                 viewer.look_again()
 
@@ -177,7 +177,7 @@ def _log_event(offset: int, data: bytes, fence: int | None = None) -> bytes:
     """The id is where to go on; behind bytes that are not stored yet with the assignment that told them."""
     after = offset + len(data)
     told = {"offset": offset, "next_offset": after, "data": base64.b64encode(data).decode()}
-    return f"id: {after}{'' if fence is None else f':{fence}'}\n".encode() + _event("log", told)
+    return sse.event("log", told, f"{after}{'' if fence is None else f':{fence}'}")
 
 
 def _position(last: str) -> tuple[int, int | None] | None:
@@ -194,8 +194,4 @@ def _is_number(text: str) -> bool:
 
 def _reset_event(offset: int) -> bytes:
     """What was told of the log from this byte on was not what is stored: it comes anew."""
-    return f"id: {offset}\n".encode() + _event("reset", {"offset": offset})
-
-
-def _event(name: str, data: object) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
+    return sse.event("reset", {"offset": offset}, str(offset))

@@ -66,7 +66,7 @@ def _settings(api: Api, platform: Platform) -> None:
         body=bodies.WorkspaceCreate, answer=bodies.WorkspaceView, conflicts=("name_in_use", "pool_not_allowed"),
     )  # fmt: skip
     async def create_workspace(call: Call[bodies.WorkspaceCreate, NoQuery]) -> bodies.WorkspaceView:
-        values = _checked(msgspec.structs.asdict(call.body))
+        values = checked(msgspec.structs.asdict(call.body))
         return views.workspace(await platform.write(workspaces.create, values, by=call.by))
 
     @api.operation(
@@ -81,7 +81,7 @@ def _settings(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def change_workspace(call: Call[bodies.WorkspaceChange, NoQuery]) -> bodies.WorkspaceView:
         given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
-        values = _checked(given)
+        values = checked(given)
         return views.workspace(await platform.write(workspaces.change, call.path["ws"], values, by=call.by))
 
     @api.operation(
@@ -121,7 +121,7 @@ async def _unlock(c: Connection, workspace: str, *, user: str, token: str | None
     return await workspaces.get(c, released.id)
 
 
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
+def checked(values: dict[str, Any]) -> dict[str, Any]:
     """What the types alone cannot say. Raises Invalid with the path."""
     if "name" in values and not is_name(values["name"]):
         raise Invalid(

@@ -35,6 +35,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """Base of what a page shows. Fields that are `Parts` are alive; all others are as of when the page was made."""
 
     title: str
+    address: str = ""
+    """The page's address in its shortest form, where it can be said in several ways."""
 
     @property
     def lists(self) -> tuple[Parts, ...]:

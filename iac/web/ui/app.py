@@ -1,0 +1,29 @@
+"""The UI on the application: its pages, its files, its sign-in."""
+
+from __future__ import annotations
+
+from quart_trio import QuartTrio
+
+from iac.web.platform import Platform
+from iac.web.ui import assets, overview, signing_in, workspace_list
+from iac.web.ui.gate import Gate
+from iac.web.ui.live import LiveViews
+from iac.web.ui.pages import Ui
+
+AREAS = (overview, workspace_list)
+"""In the order in which they stand in the navigation."""
+
+
+def ui_of(platform: Platform) -> Ui:
+    """The table of pages and deeds."""
+    ui = Ui()
+    for area in AREAS:
+        area.declare(ui, platform)
+    return ui
+
+
+def install(app: QuartTrio, platform: Platform, gate: Gate) -> None:
+    """Puts the UI on the app."""
+    assets.install(app)
+    signing_in.install(app, platform, gate)
+    ui_of(platform).register(app, gate, LiveViews(platform.news, platform.draining))
