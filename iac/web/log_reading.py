@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from quart import Response
 
 from iac.domain.bodies import View
 from iac.domain.log_index import LogIndex, Place
@@ -13,9 +15,10 @@ from iac.domain.log_search import LogSearch
 from iac.store import log_reading, tasks
 from iac.store.log_reading import LogIndexes
 from iac.store.logs import Part
+from iac.web import sse
 from iac.web.logs import TAG
 from iac.web.platform import Platform
-from iac.web.routing import MIB, Api, Call
+from iac.web.routing import MIB, Api, Call, NoQuery
 from iac.web.tasks import ONE
 
 INDEXED_AT_ONCE = 64 * MIB
@@ -57,7 +60,8 @@ class LogIndexView(View, frozen=True, kw_only=True):
     """Pages of rows: page `n` begins at byte `offsets[n]`, which is row `rows[n]` and in line `lines[n]`, all from 0.
 
     A row is a line, or a piece of one longer than 2,048 bytes. `colours` are the SGR codes in force where a page begins,
-    by its place here; `continued` are the places of pages that begin inside a line. The index covers `length` bytes of `total`: ask again, with `after`, until it covers all.
+    by its place here; `continued` are the places of pages that begin inside a line. The index covers `length` bytes of
+    `total`: ask again, with `after`, until it covers all.
     """
 
     length: int
@@ -106,6 +110,36 @@ def declare(api: Api, platform: Platform) -> None:
         )
         over = sought.settled >= part.total
         return MatchesView(matches=found, next_offset=None if over else sought.settled, total=part.total)
+
+    @api.operation(
+        "GET", f"{ONE}/logs/raw", "The whole log as a file, as it is stored now", tag=TAG, right="read",
+        raw_answer="text/plain", also=(410,),
+    )  # fmt: skip
+    async def download_log(call: Call[None, NoQuery]) -> Response:
+        task = await platform.read(tasks.get, call.path["task_id"])
+        part = await platform.log_cache.read(task.id, 0, 1)
+        headers = {
+            **sse.HEADERS,
+            "Content-Disposition": f'attachment; filename="task-{task.id}.log"',
+            "Content-Length": str(part.total),
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+        }
+        response = Response(
+            _whole(platform, task.id, part.total), content_type="text/plain; charset=utf-8", headers=headers
+        )
+        response.timeout = None
+        return response
+
+
+async def _whole(platform: Platform, task_id: int, length: int) -> AsyncIterator[bytes]:
+    offset = 0
+    while offset < length:
+        part = await platform.log_cache.read(task_id, offset, min(MIB, length - offset))
+        if not part.data:
+            return
+        yield part.data
+        offset = part.next_offset
 
 
 def _shown(index: LogIndex, part: Part, after: int) -> LogIndexView:
