@@ -14,7 +14,7 @@ Kind = Literal["primary", "plain", "danger", "quiet"]
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """A button. `plan_digest` and `says` are put into the dialog: what is confirmed is the plan that the button is beside."""
+    """A button. `plan_digest` and `says` are put into the dialog: what is confirmed is the plan beside the button."""
 
     words: str
     opens: str
@@ -56,16 +56,8 @@ def summary(plan: PlanFacts | None) -> str:
     """`2 to add, 1 to change, 3 to destroy`."""
     if plan is None:
         return ""
-    told = (
-        ("import", "to import"),
-        ("add", "to add"),
-        ("change", "to change"),
-        ("destroy", "to destroy"),
-        ("forget", "to forget"),
-    )
-    parts = [f"{number} {word}" for key, word in told if (number := int(plan.summary.get(key) or 0))]
-    resources = ", ".join(parts)
-    return resources or "only outputs change"
+    numbers = ((key, int(plan.summary.get(key) or 0)) for key in ("import", "add", "change", "destroy", "forget"))
+    return ", ".join(f"{number} to {key}" for key, number in numbers if number) or "only outputs change"
 
 
 def losses(plan: PlanFacts | None) -> str:

@@ -55,7 +55,7 @@ def notice(
 def _waiting(task: Task, wait: Wait | None) -> Notice:
     place = f"Place {wait.position} in the queue." if wait is not None and wait.position else ""
     text = wait.message if wait is not None else "It is about to be looked at."
-    points = (place,) if place else ()
+    points: tuple[str, ...] = (place,) if place else ()
     if task.reason is not None and task.attempt:
         points += (f"An attempt before this one ended: {task.detail or task.reason}",)
     return Notice(tone="calm", icon="clock", title="Waiting", text=text, points=points, since=task.queued_at)
@@ -72,7 +72,7 @@ def _planned(task: Task, plan: PlanFacts | None, current_serial: int | None, rig
             since=task.planned_at,
         )
     lost = losses(plan)
-    points = (f"{lost} would be destroyed.",) if lost else ()
+    points: tuple[str, ...] = (f"{lost} would be destroyed.",) if lost else ()
     if "run" not in rights:
         points += ("You may look at it; somebody with the right to run tasks has to decide.",)
     return Notice(
@@ -86,7 +86,7 @@ def _planned(task: Task, plan: PlanFacts | None, current_serial: int | None, rig
 
 
 def _lost(task: Task, rights: frozenset[str]) -> Notice:
-    points = ("Its workspace stays locked. If its runner comes back, the task goes on by itself.",)
+    points: tuple[str, ...] = ("Its workspace stays locked. If its runner comes back, the task goes on by itself.",)
     if "force_unlock" not in rights:
         points += ("An admin can resolve it.",)
     return Notice(
