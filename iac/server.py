@@ -53,6 +53,7 @@ from iac.store.database import EX_UNAVAILABLE, Database, open_database
 from iac.store.embedded import open_embedded
 from iac.store.identity import new_id, new_token
 from iac.store.log_cache import LogCache
+from iac.store.log_reading import LogIndexes
 from iac.store.migrating import migrate
 from iac.store.sealing import open_keyring
 from iac.web.app import create_app
@@ -205,6 +206,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         fleet,
         accessor,
         log_cache,
+        LogIndexes(database, log_cache),
         task_changed,
         log_grew,
         live,

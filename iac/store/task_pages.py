@@ -65,6 +65,12 @@ class TaskList(msgspec.Struct, frozen=True, kw_only=True):
     plans: Mapping[int, PlanFacts]
 
 
+async def workspace_named(c: Connection, name: str) -> str | None:
+    """The id of the workspace with this name."""
+    found: str | None = await c.value("SELECT id FROM workspace WHERE name = :name", name=name)
+    return found
+
+
 async def listed(c: Connection, chosen: Filter, *, limit: int, offset: int) -> TaskList:
     """Newest first."""
     where, values = chosen.conditions()

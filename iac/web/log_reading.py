@@ -13,7 +13,6 @@ from iac.domain.bodies import View
 from iac.domain.log_index import LogIndex, Place
 from iac.domain.log_search import LogSearch
 from iac.store import log_reading, tasks
-from iac.store.log_reading import LogIndexes
 from iac.store.logs import Part
 from iac.web import sse
 from iac.web.logs import TAG
@@ -34,10 +33,11 @@ class IndexQuery(msgspec.Struct, frozen=True):
 
 
 class SearchQuery(msgspec.Struct, frozen=True):
-    """`text` as people see it, without colours; ASCII letters count as equal in both cases."""
+    """`text` as people see it, without colours; ASCII letters count as equal in both cases. `span`: bytes to read."""
 
     text: Annotated[str, Meta(min_length=1, max_length=500)]
     offset: Offset = 0
+    span: Annotated[int, Meta(ge=1, le=SEARCHED_AT_ONCE)] = SEARCHED_AT_ONCE
 
     def __post_init__(self) -> None:
         if any(ord(character) < 32 and character != "\t" for character in self.text):
@@ -87,7 +87,6 @@ class MatchesView(View, frozen=True, kw_only=True):
 
 def declare(api: Api, platform: Platform) -> None:
     """Puts this module's operations on the table."""
-    indexes = LogIndexes(platform.database, platform.log_cache)
 
     @api.operation(
         "GET", f"{ONE}/logs/index", "Where rows, stages and the first error are in the log", tag=TAG, right="read",
@@ -95,7 +94,7 @@ def declare(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def index_log(call: Call[None, IndexQuery]) -> LogIndexView:
         task = await platform.read(tasks.get, call.path["task_id"])
-        index, part = await indexes.of(task.id, INDEXED_AT_ONCE)
+        index, part = await platform.log_indexes.of(task.id, INDEXED_AT_ONCE)
         return _shown(index, part, call.query.after)
 
     @api.operation(
@@ -106,7 +105,7 @@ def declare(api: Api, platform: Platform) -> None:
         task, query = await platform.read(tasks.get, call.path["task_id"]), call.query
         sought = LogSearch(query.text, query.offset)
         found, part = await log_reading.search(
-            platform.log_cache, task.id, sought, budget=SEARCHED_AT_ONCE, most=MOST_MATCHES
+            platform.log_cache, task.id, sought, budget=query.span, most=MOST_MATCHES
         )
         over = sought.settled >= part.total
         return MatchesView(matches=found, next_offset=None if over else sought.settled, total=part.total)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from iac.web.platform import Platform
-from iac.web.ui import assets, overview, signing_in, task_page, workspace_list
+from iac.web.ui import assets, overview, signing_in, task_list, task_page, workspace_list
 from iac.web.ui.gate import Gate
 from iac.web.ui.live import LiveViews
 from iac.web.ui.pages import Ui
 
-AREAS = (overview, workspace_list, task_page)
+AREAS = (overview, workspace_list, task_list, task_page)
 """In the order in which they stand in the navigation."""
 
 

@@ -26,5 +26,5 @@ def plain(data: bytes, *, cut: bool) -> str:
 def _visible(character: str) -> str:
     code = ord(character)
     if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"<U+{code:04X}>"
+        return f"^{chr(code + 64)}"
+    return "^?" if code == 0x7F else f"<U+{code:04X}>"

@@ -99,6 +99,7 @@ class TaskPage(View, frozen=True, kw_only=True):
     workspace: str
     log: str
     follows: bool
+    failed: bool
     stages: Mapping[str, str]
     tail: str
     tail_cut: bool
@@ -125,7 +126,10 @@ def task_page(facts: Facts) -> TaskPage:
         workspace=task.workspace_name,
         log=f"/api/v1/tasks/{task.id}/logs",
         follows=head.follows,
-        stages=WORDS,
+        failed=task.status in ("failed", "lost"),
+        stages={
+            name: said if said.startswith("terraform") else said[:1].upper() + said[1:] for name, said in WORDS.items()
+        },
         tail=facts.tail,
         tail_cut=facts.tail_cut,
         log_gone=facts.log_gone,

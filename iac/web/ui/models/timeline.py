@@ -61,7 +61,9 @@ def _lines(task: Task, shown: Sequence[Period], where: str) -> list[Line]:
     for period in shown:
         heading = _heading(period)
         seconds = None if period.ends is None else (period.ends - period.begins).total_seconds()
-        badge = _badge(task, period)
+        # What a failed task was at before it ended is what failed.
+        last = period is shown[-2:][0] and period.status in ("running", "cancelling")
+        badge = _badge(task, period, last=last)
         lines.append(
             Line(
                 label=_label(task, period),
@@ -99,12 +101,14 @@ def _label(task: Task, period: Period) -> str:
     return _end_of(task).word
 
 
-def _badge(task: Task, period: Period) -> Badge:
+def _badge(task: Task, period: Period, *, last: bool) -> Badge:
     if period.status in ("cancelled", "succeeded", "failed"):
         return _end_of(task)
     if period.ends is None:
         tone = _TONES.get("cancelling" if period.stopping else period.status, "busy")
         return Badge("", "calm" if period.status in ("pending", "queued") else tone, _icon(period))
+    if task.status == "failed" and last:
+        return Badge("", "bad", "cross")
     tone = "bad" if period.status == "lost" else "calm"
     return Badge("", tone, "question" if period.status == "lost" else "slash" if period.stopping else "check")
 

@@ -33,8 +33,8 @@ export function plainText(text) {
 // A character that is not one to look at, as one or some that are.
 export function visible(character) {
   const code = character.codePointAt(0);
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  if (code === 0x7f) return "\u2421";
+  if (code < 0x20) return `^${String.fromCharCode(code + 64)}`;
+  if (code === 0x7f) return "^?";
   return `<U+${code.toString(16).toUpperCase().padStart(4, "0")}>`;
 }
 

@@ -26,7 +26,7 @@ export function rowElement(row, number, look) {
   } else if (look.ending) {
     element.classList.add("log-stage-end");
     const took = lasting(look.ending.at, look.ending.endedAt);
-    element.append(made("span", "log-text", `${look.words} ended after ${took}${look.ending.detail ? ` · ${look.ending.detail}` : ""}`));
+    element.append(made("span", "log-text", `${look.words}: ${look.ending.detail || "done"} after ${took}`));
   } else element.append(text(row, look.query));
   return element;
 }

@@ -131,11 +131,16 @@ export class Pages {
     return low;
   }
 
-  // The first page that has a part of this line: a long line may fill many.
+  // The page that this line begins in: a long line may fill many.
   pageOfLine(line) {
-    let page = this.pageOf("line", line);
-    while (page > 0 && this.starts[page].line === line && this.starts[page - 1].line >= line) page -= 1;
-    return page;
+    let [low, high] = [0, this.starts.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.starts[middle].line < line) low = middle + 1;
+      else high = middle;
+    }
+    const begins = low < this.starts.length && this.starts[low].line === line && !this.starts[low].continued;
+    return begins ? low : Math.max(0, low - 1);
   }
 
   endOf(page) {

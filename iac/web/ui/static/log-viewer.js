@@ -32,11 +32,13 @@ class LogViewer {
   }
 
   async begin() {
-    this.view.following = this.follows && !location.hash.startsWith("#L");
+    // Where reading begins: at the line of the address, at what went wrong, else at the end.
+    this.view.following = !location.hash.startsWith("#L");
     this.view.wrap(matchMedia("(max-width: 720px)").matches);
     this.part("wrap").setAttribute("aria-pressed", String(this.view.wrapping));
     await this.source.load(this.follows);
-    await this.goToHash();
+    if (location.hash.startsWith("#L")) await this.goToHash();
+    else if (this.root.dataset.failed === "yes" && this.source.firstError) await this.goToRow(this.source.firstError.row, true);
   }
 
   // What happens to it from outside
@@ -45,7 +47,6 @@ class LogViewer {
     if (!this.begun && this.source.rows) {
       this.begun = true;
       this.view.begin();
-      if (!this.follows && !location.hash.startsWith("#L")) this.view.toEnd();
     }
     this.view.refresh();
     this.showTools();
@@ -56,9 +57,15 @@ class LogViewer {
     const place = this.part("state");
     place.textContent = SAID[state];
     place.dataset.state = state;
-    if (state === "ended" && this.root.dataset.log) this.view.following = false;
+    if (state === "ended") this.ended();
     if (state === "gone") this.frame.replaceChildren(Object.assign(document.createElement("p"), { className: "log-empty", textContent: SAID.gone }));
     this.showTools();
+  }
+
+  // The last rows are shown once more, and then the reader is left alone.
+  ended() {
+    if (this.begun && this.view.following) this.view.toEnd();
+    this.view.following = false;
   }
 
   moved() {
