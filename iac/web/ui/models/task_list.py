@@ -181,7 +181,7 @@ def pages_of(query: TasksQuery, total: int, shown: int) -> Pages:
     if not shown:
         text = "Nothing to show" if not total else f"Page {query.page} is beyond the end of {many(total, 'task')}"
     else:
-        text = f"{first:,}–{first + shown - 1:,} of {many(total, 'task')}"
+        text = f"{first:,}–{first + shown - 1:,} of {many(total, 'task')}"  # noqa: RUF001 - a range
     before = query.href(page=min(query.page - 1, -(-total // PAGE) or 1)) if query.page > 1 else ""
     after = query.href(page=query.page + 1) if first + PAGE - 1 < total else ""
     return Pages(text, before, after)
