@@ -25,8 +25,7 @@ export function rowElement(row, number, look) {
     element.append(fold(look.section, number, look.words));
   } else if (look.ending) {
     element.classList.add("log-stage-end");
-    const took = lasting(look.ending.at, look.ending.endedAt);
-    element.append(made("span", "log-text", `${look.words}: ${look.ending.detail || "done"} after ${took}`));
+    element.append(made("span", "log-text", `╰ ${look.ending.detail || "done"}`));
   } else element.append(text(row, look.query));
   return element;
 }

@@ -29,7 +29,8 @@ export class LogView {
   // Instead of the plain text.
   begin() {
     this.frame.replaceChildren(this.space);
-    this.window.rowHeight = Number.parseFloat(getComputedStyle(this.layer).lineHeight) || 20;
+    this.window.lowest = Number.parseFloat(getComputedStyle(this.layer).lineHeight) || 20;
+    this.window.measure(this.window.lowest);
     this.draw();
   }
 
@@ -57,6 +58,7 @@ export class LogView {
     this.wrapping = on;
     this.widest = 0;
     this.space.style.width = "";
+    this.window.measure(this.window.lowest);
     this.frame.classList.toggle("log-wraps", on);
     this.repaint();
   }
@@ -124,8 +126,21 @@ export class LogView {
     for (let place = first; place < end; place += 1) numbers.push(this.source.stages.rowAt(place, this.source.rows));
     if (numbers.length) this.source.want(numbers[0], numbers.at(-1) + 1);
     this.#arrange(numbers);
+    if (this.wrapping && this.#measured()) return this.refresh();
     this.#place(hidden);
     this.#widen();
+  }
+
+  // Wrapped rows have heights of their own: the scroll bar counts with what they have on average here. Whether that has changed.
+  #measured() {
+    const rows = this.lines.childElementCount;
+    const average = rows ? this.lines.offsetHeight / rows : this.window.lowest;
+    // All of a short log is measured exactly; of a long one a rough guess will do.
+    const wrong = rows === this.window.rows ? 0.001 : 0.4;
+    if (Math.abs(average / this.window.rowHeight - 1) <= wrong) return false;
+    const before = this.window.rowHeight;
+    this.window.measure(average);
+    return this.window.rowHeight !== before;
   }
 
   // Elements of rows that go on showing stay, so that what is selected in them stays selected.

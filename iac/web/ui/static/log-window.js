@@ -5,8 +5,9 @@ export const TALLEST = 12_000_000;
 
 // `top` is where the window is, in pixels of the whole as if it could be that tall; the scroll bar is a scaled image of it.
 export class Window {
+  // `rowHeight` is that of a row on average; none is lower than `lowest`.
   constructor(rowHeight, tallest = TALLEST) {
-    this.rowHeight = rowHeight;
+    this.rowHeight = this.lowest = rowHeight;
     this.tallest = tallest;
     this.rows = 0;
     this.height = 0;
@@ -36,6 +37,13 @@ export class Window {
     this.rows = rows;
     this.height = height;
     this.top = this.#within(this.top);
+  }
+
+  // Rows are higher or lower on average than was thought; the row at the top stays where it is.
+  measure(rowHeight) {
+    const row = this.top / this.rowHeight;
+    this.rowHeight = Math.max(rowHeight, this.lowest);
+    this.to(row * this.rowHeight);
   }
 
   to(top) {
@@ -69,8 +77,8 @@ export class Window {
   // The first row that shows, how much of it (0 to 1) is above the window, and the row behind the last.
   get shown() {
     const first = Math.min(Math.floor(this.top / this.rowHeight), Math.max(0, this.rows - 1));
-    const count = Math.ceil(this.height / this.rowHeight) + 1;
-    return { first, hidden: this.top / this.rowHeight - first, end: Math.min(this.rows, first + count) };
+    const count = Math.ceil(this.height / this.lowest) + 1;
+    return { first, hidden: Math.min(1, this.top / this.rowHeight - first), end: Math.min(this.rows, first + count) };
   }
 
   #within(top) {
