@@ -20,7 +20,7 @@ export class LogView {
     this.layer.append(this.lines);
     this.space.append(this.layer);
     this.elements = new Map();
-    this.widest = this.bar = this.pending = this.idle = 0;
+    this.widest = this.bar = this.pending = this.idle = this.guessed = 0;
     this.window = new Window(20);
     frame.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.refresh()).observe(frame);
@@ -58,6 +58,7 @@ export class LogView {
     this.wrapping = on;
     this.widest = 0;
     this.space.style.width = "";
+    this.guessed = 0;
     this.window.measure(this.window.lowest);
     this.frame.classList.toggle("log-wraps", on);
     this.repaint();
@@ -137,7 +138,9 @@ export class LogView {
     const average = rows ? this.lines.offsetHeight / rows : this.window.lowest;
     // All of a short log is measured exactly; of a long one a rough guess will do.
     const wrong = rows === this.window.rows ? 0.001 : 0.4;
-    if (Math.abs(average / this.window.rowHeight - 1) <= wrong) return false;
+    const now = performance.now();
+    if (Math.abs(average / this.window.rowHeight - 1) <= wrong || now - this.guessed < IDLE) return false;
+    this.guessed = now;
     const before = this.window.rowHeight;
     this.window.measure(average);
     return this.window.rowHeight !== before;
