@@ -65,8 +65,9 @@ def create_app(platform: Platform) -> QuartTrio:
     api = api_of(platform)
     # Installed before the routes: the refusal of a large body comes before everything else.
     containment.install(app, body_limit=_body_limits(app, api))
-    errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()), mistakes.answer)
-    gate = Gate(platform.database)
+    gate, pages = Gate(platform.database), ui.ui_of(platform)
+    as_page = mistakes.pages(gate, pages.navigation)
+    errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()), as_page)
     authenticate = signed_in_or(authenticator(platform.database), gate)
     api.register(app, authenticate)
     agent_control.install(app, platform, authenticate)
@@ -81,7 +82,7 @@ def create_app(platform: Platform) -> QuartTrio:
     app.add_url_rule("/api/v1/openapi.json", view_func=openapi_json, methods=["GET"])
 
     app.add_url_rule("/docs", view_func=docs_page, methods=["GET"])
-    ui.install(app, platform, gate)
+    ui.install(app, platform, gate, pages)
     return app
 
 

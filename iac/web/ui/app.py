@@ -22,8 +22,8 @@ def ui_of(platform: Platform) -> Ui:
     return ui
 
 
-def install(app: QuartTrio, platform: Platform, gate: Gate) -> None:
+def install(app: QuartTrio, platform: Platform, gate: Gate, ui: Ui) -> None:
     """Puts the UI on the app."""
     assets.install(app)
     signing_in.install(app, platform, gate)
-    ui_of(platform).register(app, gate, LiveViews(platform.news, platform.draining))
+    ui.register(app, gate, LiveViews(platform.news, platform.draining))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from markupsafe import Markup
 
@@ -41,6 +42,7 @@ _PATHS: Mapping[str, str] = {
 }
 
 
+@cache
 def icon(name: str, words: str = "") -> Markup:
     """The icon; `words` are read out instead of it where no text beside it says the same."""
     told = Markup('role="img" aria-label="{}"').format(words) if words else Markup('aria-hidden="true"')

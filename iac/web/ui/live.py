@@ -48,7 +48,7 @@ class Picture:
         """The HTML of a part, drawn once for all."""
         if part_id not in self.drawn:
             found = next(part for parts in self.view.lists for part in parts.parts if part.id == part_id)
-            self.drawn[part_id] = rendering.part(found)
+            self.drawn[part_id] = str(rendering.part(found))
         return self.drawn[part_id]
 
 

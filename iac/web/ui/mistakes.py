@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from quart import Response, g, request
 
+from iac.errors import IacError
+from iac.web.errors import AsPage
 from iac.web.ui import answers, rendering
-from iac.web.ui.gate import SignedIn
+from iac.web.ui.gate import Gate, SignedIn
 from iac.web.ui.models.parts import View
-from iac.web.ui.pages import frame, sign_in_path
+from iac.web.ui.pages import Navigation, frame, sign_in_path
 
 API = ("/api/", "/healthz", "/readyz", "/metrics")
 _TITLES = {
@@ -23,9 +25,10 @@ _TITLES = {
     503: "Not now",
     507: "The server's disk is full",
 }
+_MESSAGES = {404: "No page has this address.", 405: "This address is for something else than you asked of it."}
 _HELP = {
     403: "Ask an admin for a token with another role, then sign in with it.",
-    404: "It may have been deleted or renamed, or the address has a typo.",
+    404: "What you look for may have been deleted or renamed, or the address has a typo.",
     405: "Go back, load the page again, and retry from there.",
     422: "The address, or what you sent, has a value that does not exist.",
     429: "Wait a moment, then load the page again.",
@@ -33,6 +36,7 @@ _HELP = {
     "in a moment.",
     507: "Nothing that was acknowledged is lost. Free some space, then try again.",
 }
+_WORTH_ANOTHER_TRY = frozenset({429, 500, 503, 507})
 
 
 class Mistake(View, frozen=True, kw_only=True):
@@ -42,25 +46,43 @@ class Mistake(View, frozen=True, kw_only=True):
     retry: bool
 
 
-def answer(status: int, message: str, extras: Mapping[str, object]) -> Response | None:
-    """The error as a browser wants it; None for a program, which gets JSON."""
-    if request.path.startswith(API):
-        return None
-    if answers.asked_by_script():
-        return _for_script(status, message, extras)
-    if "text/html" not in request.headers.get("Accept", ""):
-        return None
-    if status == 401:
-        return answers.see(sign_in_path())
-    mistake = Mistake(
+def pages(gate: Gate, navigation: Navigation) -> AsPage:
+    """Errors as browsers want them; for programs None, they get JSON."""
+
+    async def answer(status: int, message: str, extras: Mapping[str, object]) -> Response | None:
+        if request.path.startswith(API):
+            return None
+        if answers.asked_by_script():
+            return _for_script(status, message or _MESSAGES.get(status, ""), extras)
+        if "text/html" not in request.headers.get("Accept", ""):
+            return None
+        if status == 401:
+            return answers.see(sign_in_path())
+        context = frame(await _who(gate, status), navigation)
+        return answers.html(rendering.page("mistake.html", **{**context, "page": _mistake(status, message)}), status)
+
+    return answer
+
+
+def _mistake(status: int, message: str) -> Mistake:
+    return Mistake(
         title=_TITLES.get(status, "Something broke" if status >= 500 else "That did not work"),
         status=status,
-        message=message,
+        message=message or _MESSAGES.get(status, ""),
         help=_HELP.get(status, "The server's log has the details." if status >= 500 else ""),
-        retry=status in (429, 503, 507) or status == 500,
+        retry=status in _WORTH_ANOTHER_TRY,
     )
-    me: SignedIn | None = getattr(g, "me", None)
-    return answers.html(rendering.page("mistake.html", **{**frame(me), "page": mistake}), status)
+
+
+async def _who(gate: Gate, status: int) -> SignedIn | None:
+    """Whose page it was, as far as that can be known now."""
+    if hasattr(g, "me") or status >= 500:
+        me: SignedIn | None = getattr(g, "me", None)
+        return me
+    try:
+        return await gate.who()
+    except IacError:
+        return None
 
 
 def _for_script(status: int, message: str, extras: Mapping[str, object]) -> Response:

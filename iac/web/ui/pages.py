@@ -26,6 +26,8 @@ from iac.web.ui.models.parts import View
 
 Q = TypeVar("Q")
 LIVE = "/ui/live"
+Navigation = tuple[tuple[str, str], ...]
+"""Names and addresses of pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Ui:
         return declare
 
     @property
-    def navigation(self) -> tuple[tuple[str, str], ...]:
+    def navigation(self) -> Navigation:
         """The names and addresses of pages that are in it."""
         return tuple((page.nav, page.path) for page in self.pages if page.nav)
 
@@ -122,7 +124,7 @@ class _Served:
     page: Page
     gate: Gate
     views: LiveViews
-    navigation: tuple[tuple[str, str], ...]
+    navigation: Navigation
 
     async def show(self, **path: object) -> Response:
         me = await _let_in(self.gate)
@@ -216,7 +218,7 @@ def sign_in_path() -> str:
     return "/login" if here == "/" else f"/login?next={rendering.segment(here)}"
 
 
-def frame(me: SignedIn | None, navigation: tuple[tuple[str, str], ...] = ()) -> dict[str, object]:
+def frame(me: SignedIn | None, navigation: Navigation = ()) -> dict[str, object]:
     """What the frame around every page needs."""
     return {"me": me, "navigation": navigation, "here": request.path, "live": ""}
 

@@ -158,11 +158,11 @@ def overview(facts: Facts, now: datetime) -> Overview:
         (task for task in facts.open if task.status in WAITING), key=lambda task: _place(task, facts.waits)
     )
     approvals = [Approval(each.id, each.name, each.pool_name, each.registered_at) for each in facts.newcomers]
-    attention = [_asking(task, facts) for task in asking] + [_failed(task, facts) for task in facts.failed]
+    asking_entries, failed = [_asking(task, facts) for task in asking], [_failed(task, facts) for task in facts.failed]
     return Overview(
         title="Overview",
-        attention_head=_head("attention", len(attention) + len(approvals)),
-        attention=_attention(attention, approvals),
+        attention_head=_head("attention", len(asking_entries) + len(approvals) + len(failed)),
+        attention=_attention(asking_entries, approvals, failed),
         running_head=_head("running", len(running)),
         running=_entries("running", [_running(task, facts) for task in running], NOTHING_RUNS),
         waiting_head=_head("waiting", len(waiting)),
@@ -181,10 +181,15 @@ def _head(name: str, total: int) -> Parts:
     return Parts(f"{name}-head", (Part(f"{name}-count", f"{FILE}:count", Head(total)),))
 
 
-def _attention(entries: Sequence[Entry], approvals: Sequence[Approval]) -> Parts:
-    first = [Part(f"approval-{each.id}", f"{FILE}:approval", each) for each in approvals]
-    rest = _entries("attention", entries, NOTHING_ASKS).parts
-    return Parts("attention", (*first, *(part for part in rest if entries or not approvals)))
+def _attention(asking: Sequence[Entry], approvals: Sequence[Approval], failed: Sequence[Entry]) -> Parts:
+    """What holds others up comes first: what waits for a decision, who waits to be let in, then what failed."""
+    waiting = [Part(f"approval-{each.id}", f"{FILE}:approval", each) for each in approvals]
+    rest = _entries("attention", [*asking, *failed], NOTHING_ASKS).parts
+    if not waiting:
+        return Parts("attention", rest)
+    kept = [part for part in rest if not isinstance(part.model, Nothing)]
+    at = min(len(asking), len(kept))
+    return Parts("attention", (*kept[:at], *waiting, *kept[at:]))
 
 
 def _entries(name: str, entries: Sequence[Entry], nothing: Nothing) -> Parts:
@@ -232,16 +237,16 @@ def _asking(task: Task, facts: Facts) -> Entry:
     if task.status == "lost":
         note = task.detail or "Its outcome is unknown, and its workspace stays locked until somebody looked."
         entry = _entry(task, facts, task.started_at or task.created_at)
-        return msgspec.structs.replace(entry, note=note, asks="Look and resolve")
+        return msgspec.structs.replace(entry, note=note, asks="Resolve")
     plan = facts.plans.get(task.plan_task_id or task.id)
     counts = None if plan is None else plan_counts(plan.summary)
     entry = _entry(task, facts, task.planned_at)
-    return msgspec.structs.replace(entry, counts=counts, asks="Review the plan")
+    return msgspec.structs.replace(entry, counts=counts, asks="Review plan")
 
 
 def _failed(task: Task, facts: Facts) -> Entry:
     note = task.detail or (f"Terraform ended with exit code {task.exit_code}." if task.exit_code else task.reason or "")
-    return msgspec.structs.replace(_entry(task, facts, task.finished_at), note=note, asks="See what happened")
+    return msgspec.structs.replace(_entry(task, facts, task.finished_at), note=note, asks="See why")
 
 
 def _running(task: Task, facts: Facts) -> Entry:
