@@ -12,6 +12,7 @@ from quart import Response
 from iac.domain.bodies import View
 from iac.domain.log_index import LogIndex, Place
 from iac.domain.log_search import LogSearch
+from iac.errors import Invalid
 from iac.store import log_reading, tasks
 from iac.store.logs import Part
 from iac.web import sse
@@ -35,7 +36,7 @@ class IndexQuery(msgspec.Struct, frozen=True):
 class SearchQuery(msgspec.Struct, frozen=True):
     """`text` as people see it, without colours; ASCII letters count as equal in both cases. `span`: bytes to read."""
 
-    text: Annotated[str, Meta(min_length=1, max_length=500)]
+    text: Annotated[str, Meta(max_length=500)] = ""
     offset: Offset = 0
     span: Annotated[int, Meta(ge=1, le=SEARCHED_AT_ONCE)] = SEARCHED_AT_ONCE
 
@@ -103,6 +104,8 @@ def declare(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def search_log(call: Call[None, SearchQuery]) -> MatchesView:
         task, query = await platform.read(tasks.get, call.path["task_id"]), call.query
+        if not query.text:
+            raise Invalid("Say what to look for: `text` is empty.", path="$.text")
         sought = LogSearch(query.text, query.offset)
         found, part = await log_reading.search(
             platform.log_cache, task.id, sought, budget=query.span, most=MOST_MATCHES

@@ -26,6 +26,7 @@ MODULES = (
     "tasks",
     "decisions",
     "logs",
+    "log_reading",
     "live",
     "states",
     "access",
