@@ -31,14 +31,15 @@ from iac.actors.fleet import Fleet
 from iac.actors.lease_keeper import lease_keeper
 from iac.actors.live_logs import LiveLogs
 from iac.actors.live_streamer import LiveStreamer, Unbounded
-from iac.actors.local_runner import LOCAL, LocalRunner
+from iac.actors.local_runner import LocalRunner
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
 from iac.actors.news import News
-from iac.actors.recovery import Salvage, give_up_what_was_running, left_behind
+from iac.actors.recovery import Salvage
 from iac.actors.supervision import stop_signals
 from iac.domain.agent_session import Times
 from iac.domain.lifecycle import Cancel
+from iac.domain.records import LOCAL
 from iac.errors import IacError, StartFailed, Unavailable
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.binaries import Binaries, BinarySettings
@@ -210,15 +211,14 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         task_changed,
         log_grew,
         live,
-        draining=trio.Event(),
         news=news,
     )
     executor = executor_of(settings, accessor, program.env, program.policy)
     streamer = LiveStreamer(executor.spool_of, partial(live.heard_here, LOCAL), Unbounded())
     live.reached_here(LOCAL, streamer.hear)
-    left = left_behind((settings.data_dir / "tasks").absolute())
-    await give_up_what_was_running(database)
-    salvage = Salvage(database, accessor, local.running, program.policy)
+    work = (settings.data_dir / "tasks").absolute()
+    salvage = Salvage(database, accessor, local.running, program.policy, work, changes.moved)
+    left = await salvage.begin()
     async with trio.open_nursery() as actors:
         actors.start_soon(local.run, executor.execute, wakes.sender)
         actors.start_soon(salvage.run, left)
@@ -230,13 +230,11 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         actors.start_soon(fleet.roll_call.run)
         actors.start_soon(log_persister, database, log_cache)
         actors.start_soon(log_cleaner, database, log_cache, keeping_of(settings.logs))
-        tls = (str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert is not None else None
-        http = partial(serve_http, create_app(platform), bind=settings.bind, tls=tls, draining=platform.draining)
-        http_ended = trio.Event()
+        app, tls, http_ended = create_app(platform), _tls_of(settings), trio.Event()
+        http = partial(serve_http, app, bind=settings.bind, tls=tls, draining=platform.draining)
         urls: list[str] = await actors.start(partial(_then_set, partial(http, graceful=GRACEFUL), http_ended))
         log.info("serving", extra={"url": urls[0], "version": __version__})
-        if shown is not None:
-            _show_token(urls[0], shown)
+        _show_token(urls[0], shown)
         task_status.started(urls)
         await program.stop.wait()
         await _drain(platform, within=settings.drain_seconds, hurry=program.hurry)
@@ -289,10 +287,17 @@ async def _cancel_all(platform: Platform, *, force: bool) -> None:
         platform.local.running.cancel(order.fence, force=force)
 
 
-def _show_token(url: str, token: str) -> None:
+def _tls_of(settings: ServerSettings) -> tuple[str, str] | None:
+    return None if settings.tls_cert is None else (str(settings.tls_cert), str(settings.tls_key))
+
+
+def _show_token(url: str, token: str | None) -> None:
+    if token is None:
+        return
     print(  # noqa: T201 - shown once, to the one who started the server; never in the log
         f"\nThe first start made an admin token. It is shown only now:\n\n    {token}\n\n"
-        f"    iac login --url {url} --token {token}\n",
+        f"    iac login --url {url} --token {token}\n\n"
+        f"Or open {url} in a browser and sign in with it.\n",
         flush=True,
     )
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import trio
 from msgspec.structs import asdict
 
 from iac.actors.fleet import Fleet
-from iac.actors.local_runner import LOCAL, LocalRunner
-from iac.domain.lifecycle import Event, Lose, QueueTimeout, Unassign
+from iac.actors.local_runner import LocalRunner
+from iac.domain.lifecycle import Event, Queue, Unassign
 from iac.domain.messages import RunTaskOrder
 from iac.domain.pool_waits import asks_why, explained
-from iac.domain.records import Task, Workspace
+from iac.domain.reconciling import Seen, held_here, overdue
+from iac.domain.records import LOCAL, Task, Workspace
 from iac.domain.scheduling import Assignment, Wait, schedule, why
 from iac.domain.work import RunTask
 from iac.errors import Conflict, IacError, NotFound, WorkspaceLocked
@@ -28,9 +29,8 @@ from iac.store.standings import Seat
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 5.0
-QUEUE_TIMEOUT = timedelta(hours=24)
-HELD = ("assigned", "running", "cancelling")
+LOOK_EVERY, LOOK_AGAIN = 5.0, 0.5
+"""Seconds between two looks at most; and after one that failed, or found something that has to be seen twice."""
 
 
 class Wakes:
@@ -96,19 +96,28 @@ class Dispatcher:
         """Never returns; ends with its scope."""
         while True:
             ended, self._next_look = self._next_look, trio.Event()
-            try:
-                await self.look()
-            except IacError as error:
-                log.warning("the waiting line cannot be moved on", extra={"error": error.message})
+            again = await self._looked()
             ended.set()
-            await self._wakes.wait(LOOK_EVERY)
+            await self._wakes.wait(LOOK_AGAIN if again else LOOK_EVERY)
+
+    async def _looked(self) -> bool:
+        """Whether the next look should come soon."""
+        try:
+            await self.look()
+        except IacError as error:
+            log.warning("the waiting line cannot be moved on", extra={"error": error.message})
+        except Exception:  # the bulkhead: one row that nobody understands must not end everybody's work
+            log.exception("the waiting line cannot be moved on")
+            return False
+        else:
+            return bool(self._missing)
+        return True
 
     async def look(self) -> None:
         """One pass: reconcile, decide, hand out."""
         agents = [] if self._fleet is None else self._fleet.reachable
-        found, holders, seats = await self._database.read(_situation, agents)
-        now = datetime.now(UTC)
-        await self._reconcile(found, now)
+        found, now, holders, seats = await self._database.read(_situation, agents)
+        await self._reconcile(found, now, holders)
         runners = self._local.as_runner(found)
         if self._fleet is not None:
             runners += self._fleet.as_runners(seats, found)
@@ -117,8 +126,9 @@ class Dispatcher:
         if self._waits != before:
             self._noticed()
         by_id = {task.id: task for task in found}
-        for assignment in decided.assignments:
-            await self._hand_out(assignment, by_id[assignment.task_id])
+        for nth, assignment in enumerate(decided.assignments):
+            # Not one instant for all: the round-robin goes by it.
+            await self._hand_out(assignment, by_id[assignment.task_id], now + timedelta(microseconds=nth))
 
     async def _explained(self, found: list[Task], waits: Mapping[int, Wait]) -> Mapping[int, Wait]:
         """For tasks that no agent suits: what their pool says to it."""
@@ -134,7 +144,7 @@ class Dispatcher:
         }
         return {**waits, **told}
 
-    async def _hand_out(self, assignment: Assignment, task: Task) -> None:
+    async def _hand_out(self, assignment: Assignment, task: Task, now: datetime) -> None:
         try:
             assigned, token = await self._database.tx(_assign, assignment.task_id, assignment.runner_id, new_id("asg"))
         except WorkspaceLocked as error:
@@ -143,7 +153,7 @@ class Dispatcher:
         except (Conflict, NotFound) as error:
             log.info("the task went elsewhere", extra={"task_id": task.id, "error": error.message})
             return
-        self._served[task.workspace_id] = datetime.now(UTC)  # not one instant for all: the round-robin goes by it
+        self._served[task.workspace_id] = now
         self._changed(task.id)
         if not self._deliver(assigned, token):
             await self._move(assigned, Unassign(fence=assigned.fence))
@@ -154,37 +164,39 @@ class Dispatcher:
         order = RunTaskOrder(**asdict(order_of(task)), task_token=token, priority=task.priority)
         return self._fleet.deliver(task.agent_id, order)
 
-    async def _reconcile(self, found: list[Task], now: datetime) -> None:
-        """Puts right what no event would: queue time-outs, and tasks that the local runner holds but does not run."""
+    async def _reconcile(self, found: list[Task], now: datetime, holders: Mapping[str, Workspace]) -> None:
+        """Puts right what no event would; of what agents hold the lease keeper takes care."""
+        held, here = held_here(found), self._local.running.fences
         for task in found:
-            if task.status == "queued" and task.queued_at is not None and now - task.queued_at > QUEUE_TIMEOUT:
-                await self._move(task, QueueTimeout(after=QUEUE_TIMEOUT))
-        running = self._local.running.fences
-        missing = frozenset(
-            task.fence for task in found if task.agent_id == LOCAL and task.status in HELD and task.fence not in running
+            if task.fence in here and task.cancel_id is not None:
+                # Whoever asked for it may not have come to tell the runner; twice does no harm.
+                self._local.cancel(task.id, task.fence, force=task.cancel_force)
+        # Seen twice: the first time it may just have ended or been handed out, with its row read before.
+        missing = held - here
+        seen = Seen(
+            now=now,
+            open=frozenset(task.id for task in found),
+            holders=holders,
+            here=here,
+            missing=missing & self._missing,
         )
-        for task in found:
-            # Seen twice: the first time it may just have ended or been handed out, with its row read before.
-            if task.fence in missing & self._missing:
-                await self._give_up(task)
         self._missing = missing
+        for task, event in overdue(found, seen):
+            if await self._move(task, event):
+                log.error("nobody answered for a task", extra={"task_id": task.id, "status": task.status})
 
-    async def _give_up(self, task: Task) -> None:
-        log.error("a task was held by nobody", extra={"task_id": task.id})
-        if task.status == "assigned":
-            # Its order never came to the worker: the answer to the assignment was lost. Nothing has happened yet.
-            await self._move(task, Unassign(fence=task.fence))
-        else:
-            detail = "The server no longer runs it."
-            await self._move(task, Lose(fence=task.fence, reason="runner_lost", detail=detail, retry=False))
-
-    async def _move(self, task: Task, event: Event) -> None:
-        """A move that may come too late: then the task has gone on by itself."""
+    async def _move(self, task: Task, event: Event) -> bool:
+        """Whether that changed anything. A move may come too late: then the task has gone on by itself."""
+        changed = False
         try:
-            await self._database.tx(tasks.move, task.id, event)
+            if isinstance(event, Queue):
+                changed = await self._database.tx(_advance, task.workspace_id)
+            else:
+                changed = (await self._database.tx(tasks.move, task.id, event)).changed
         except (Conflict, NotFound) as error:
             log.info("the task has gone on meanwhile", extra={"task_id": task.id, "error": error.message})
         self._changed(task.id)
+        return changed
 
 
 def order_of(task: Task) -> RunTask:
@@ -207,13 +219,21 @@ async def _assign(c: Connection, task_id: int, runner_id: str, assignment_id: st
     return task, await assignments.create(c, task_id, task.fence, runner_id, assignment_id, task.phase, task.attempt)
 
 
-async def _situation(c: Connection, agents: list[str]) -> tuple[list[Task], dict[str, Workspace], list[Seat]]:
-    """All open tasks, the workspaces of those that are pending, and the agents as far as there is something for any."""
-    found = await tasks.waiting_and_running(c)
+async def _advance(c: Connection, workspace_id: str) -> bool:
+    """Queues what may go in the workspace; whether there was any."""
+    await workspaces.hold(c, workspace_id)
+    return bool(await tasks.advance(c, workspace_id))
+
+
+async def _situation(c: Connection, agents: list[str]) -> tuple[list[Task], datetime, dict[str, Workspace], list[Seat]]:
+    """All open tasks, the time by the clock of their rows, the workspaces of those that are pending, and the agents as far
+    as there is something for any.
+    """
+    found, now = await tasks.waiting_and_running(c)
     pending = {task.workspace_id for task in found if task.status == "pending"}
     queued = {task.workspace_id for task in found if task.status == "queued" and task.execution_mode == "agent"}
     holders = await _workspaces(c, sorted(pending)) if pending else {}
-    return found, holders, await standings.seats(c, agents, sorted(queued)) if agents and queued else []
+    return found, now, holders, await standings.seats(c, agents, sorted(queued)) if agents and queued else []
 
 
 async def _workspaces(c: Connection, ids: list[str]) -> dict[str, Workspace]:

@@ -94,6 +94,8 @@ class Fleet:
         self.roll_call = RollCall(database, noticed)
         self.noticed = noticed
         self.leases = Leases(times.lost_after)
+        self.claims = Leases(times.claim_within)
+        """How long what was assigned has waited for its claim; nobody prolongs these."""
         self.boot_id = new_id("boot")
         self.wake = wake
         self.draining = False
@@ -125,6 +127,11 @@ class Fleet:
 
     def forget(self, agent_id: str) -> None:
         self._members.pop(agent_id, None)
+
+    def restart_leases(self, now: float) -> None:
+        """Nobody could be heard, or could claim anything, so nothing that was not heard proves anything."""
+        self.leases.restart(now)
+        self.claims.restart(now)
 
     def refuse_second(self, agent_id: str, boot_id: str, now: float) -> None:
         """Raises Conflict (session_conflict) while another process with this identity is alive: a copied data directory."""

@@ -1,6 +1,7 @@
 """What an agent does at its start about the orders that it had accepted when it ended: every one gets a stated fate.
 
 no work directory   nothing was ever begun: told so, and an order that nobody claimed comes again
+a result            it came to its end: the rest of log and state is sent, and the same result is told (again)
 a plan              its processes are killed, its log is sent, it has failed (agent_crashed), and is tried again
 an apply            Terraform, if it still runs, may finish; log and state are brought home, and the task ends as Terraform
                     did. If nobody saw that, it is lost (agent_crashed): its workspace stays locked until a human looked
@@ -16,6 +17,7 @@ from functools import partial
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from iac.actors.salvage import Collector
 from iac.domain.work import Bundle, LogDigest, Result, RunTask, TaskData
@@ -91,24 +93,31 @@ class Homecoming:
             await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
         remembered = await trio.to_thread.run_sync(workdir.remembered, place)
         place = workdir.Workdir(place.root, remembered.working_directory)
+        # That life came to the end of the run; only whether that was heard is not known.
+        result = await trio.to_thread.run_sync(workdir.noted_result, place)
         run = Run(order, _blank(order, remembered), place, self.collector.policy)
-        policy = self.collector.policy
-        try:
-            ask = partial(self.accessor.log_position, order)
-            start = await steps.until_stored(ask, within=policy.report_within)
-        except _REFUSED:
-            # The log is of no use any more. A state may still be.
-            stored = await self.collector.state(run, CUT_OFF)
-            wanted = False
-        else:
-            stored = await self.collector.log_and_state(run, CUT_OFF, start=start, limit=remembered.log_max_bytes)
-            wanted = run.log is None and (run.spool is None or run.spool.refused is None)
-        await self._report(order, _result(run, stored), within=policy.report_within)
+        stored, wanted = await self._bring(run, CUT_OFF if result is None else None, remembered.log_max_bytes)
+        # The same one again, but for what was brought meanwhile.
+        result = _result(run, stored) if result is None else replace(result, log=run.log, state_safe=run.state_safe)
+        await self._report(order, result, within=self.collector.policy.report_within)
         if run.state_safe and not wanted:
             await trio.to_thread.run_sync(workdir.remove, place)
             await trio.to_thread.run_sync(self.journal.close, order)
         else:
             log.error("a work directory is kept", extra={"directory": str(place.root)})
+
+    async def _bring(self, run: Run, told: str | None, limit: int) -> tuple[str | None, bool]:
+        """Log and state, with `told` in the log. What became of the state, and whether the log is still wanted."""
+        ask = partial(self.accessor.log_position, run.order)
+        try:
+            position = await steps.until_stored(ask, within=self.collector.policy.report_within)
+        except _REFUSED:
+            # The log is of no use any more. A state may still be.
+            return await self.collector.state(run, told), False
+        if position.closed:
+            return await self.collector.state(run, told), False
+        stored = await self.collector.log_and_state(run, told, start=position.next_offset, limit=limit)
+        return stored, run.log is None and (run.spool is None or run.spool.refused is None)
 
     async def _report(self, order: RunTask, result: Result, *, within: float) -> None:
         """Raises Unavailable when it could not be told in time; a refusal is an answer as well."""

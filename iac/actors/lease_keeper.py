@@ -8,10 +8,10 @@ import trio
 
 from iac.actors.fleet import Fleet
 from iac.domain.leases import Key, Metronome
-from iac.domain.lifecycle import Lose, Unassign
-from iac.domain.standings import Standing
+from iac.domain.reconciling import Seen, held_by_agents, overdue
+from iac.domain.records import Task
 from iac.errors import IacError
-from iac.store import standings
+from iac.store import tasks
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ async def lease_keeper(fleet: Fleet) -> None:
         now = trio.current_time()
         if metronome.stalled(now):
             log.error("the server stood still; every lease begins anew")
-            fleet.leases.restart(now)
+            fleet.restart_leases(now)
         try:
             await _repeat(fleet, now)
             if now >= look_at:
@@ -34,7 +34,10 @@ async def lease_keeper(fleet: Fleet) -> None:
         except IacError as error:
             # Nobody is lost because we could not look.
             log.warning("the agents' leases cannot be kept", extra={"error": error.message})
-            fleet.leases.restart(trio.current_time())
+            fleet.restart_leases(trio.current_time())
+        except Exception:  # the bulkhead: what goes wrong with one agent must not cost all the others their keeper
+            log.exception("the agents' leases cannot be kept")
+            fleet.restart_leases(trio.current_time())
 
 
 async def _repeat(fleet: Fleet, now: float) -> None:
@@ -44,20 +47,26 @@ async def _repeat(fleet: Fleet, now: float) -> None:
 
 async def _look(fleet: Fleet) -> None:
     """Compares all that is out there with what was heard, and the agents with what is decided about them."""
-    held = {(each.agent_id, each.fence): each for each in await fleet.database.read(standings.under_way)}
-    for key in fleet.leases.overdue(held, trio.current_time()):
-        await _give_up(fleet, key, held[key])
+    found, now = await fleet.database.read(tasks.waiting_and_running)
+    held = held_by_agents(found)
+    at = trio.current_time()
+    silent = fleet.leases.overdue([_key(task) for task in held], at)
+    late = fleet.claims.overdue([_key(task) for task in held if task.status == "assigned"], at)
+    seen = Seen(
+        now=now,
+        silent=frozenset(fence for _, fence in silent),
+        unclaimed=frozenset(fence for _, fence in late),
+        lost_after=fleet.times.lost_after,
+    )
+    for task, event in overdue(held, seen):
+        agent_id, fence = _key(task)
+        fleet.member(agent_id).session.settled(fence)
+        await fleet.move(task.id, event)
     await _check_members(fleet)
 
 
-async def _give_up(fleet: Fleet, key: Key, standing: Standing) -> None:
-    agent_id, fence = key
-    fleet.member(agent_id).session.settled(fence)
-    if standing.status == "assigned":
-        await fleet.move(standing.task_id, Unassign(fence=fence))
-        return
-    detail = f"Agent {agent_id} was not heard of for {fleet.times.lost_after:g} s."
-    await fleet.move(standing.task_id, Lose(fence=fence, reason="agent_lost", detail=detail))
+def _key(task: Task) -> Key:
+    return task.agent_id or "", task.fence
 
 
 async def _check_members(fleet: Fleet) -> None:

@@ -10,14 +10,12 @@ import trio
 from iac.actors.canceller import CancelTask, canceller
 from iac.actors.running import Running
 from iac.actors.worker import Execute, worker
-from iac.domain.records import Task
+from iac.domain.records import LOCAL, Task
 from iac.domain.scheduling import Runner
 from iac.domain.work import RunTask
 
 log = logging.getLogger(__name__)
 
-LOCAL = "local"
-"""The runner id of the server itself."""
 QUEUED_ORDERS = 256
 
 

@@ -1,25 +1,28 @@
 """What a server does at its start about the tasks it was running when it ended: every one gets a stated fate.
 
-A plan that was cut off has failed. An apply that was cut off is lost for as long as nobody knows how it ended: Terraform, if
-it still runs, is left to finish, its log and its state are collected from the work directory, and if its shim has seen the
-end, the task ends as if nothing had been. Otherwise its workspace stays locked until a human has looked. Nothing is ever run
-again by itself.
+A plan that was cut off is tried again, once its processes are killed and its log is collected. An apply that was cut off is
+lost for as long as nobody knows how it ended: Terraform, if it still runs, is left to finish, its log and its state are
+collected from the work directory, and if its shim has seen the end, the task ends as if nothing had been. Otherwise its
+workspace stays locked until a human has looked. No apply is ever run again by itself.
+
+Work directories that were given up in this life, because nobody could be told of their end, are collected in the same way.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import trio
 
-from iac.actors.local_runner import LOCAL
 from iac.actors.running import Running
 from iac.actors.salvage import Collector
-from iac.domain.lifecycle import Lose, Unassign
-from iac.domain.records import Task
+from iac.domain.lifecycle import Lose
+from iac.domain.reconciling import CUT_OFF, NOT_REPORTED, RUNNER_LOST, SERVER_RESTARTED, Seen, held_here, overdue
+from iac.domain.records import LOCAL, Task
 from iac.domain.work import RunTask
 from iac.errors import Conflict, IacError, NotFound
 from iac.executor import workdir
@@ -31,51 +34,121 @@ from iac.store.database import Database
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.5
-SERVER_RESTARTED = "server_restarted"
-CUT_OFF = "The server ended while Terraform was running."
+AGAIN = 30.0
+"""Seconds after which a directory whose end could not be told is looked at again."""
 SEEN = "The server was restarted meanwhile; Terraform was not."
 COLLECTED = "collected after a restart of the server"
+_WHY = {SERVER_RESTARTED: CUT_OFF, RUNNER_LOST: NOT_REPORTED}
+
+Left = Sequence[tuple[workdir.Workdir, RunTask | None]]
 
 
-async def give_up_what_was_running(database: Database) -> list[Task]:
-    """Before anything is dispatched: no local task stays without a fate. Returns those that changed."""
+async def give_up_what_was_running(database: Database, here: frozenset[int] = frozenset()) -> list[Task]:
+    """Before anything is dispatched: no local task stays without a fate, but for those that are collected `here` and get it
+    then. Returns those that changed.
+    """
     changed = []
-    for task in await database.tx(tasks.unfinished_of, LOCAL):
-        if task.status == "assigned":
-            moved = await database.tx(tasks.move, task.id, Unassign(fence=task.fence))
-        elif task.status in ("running", "cancelling"):
-            event = Lose(fence=task.fence, reason=SERVER_RESTARTED, detail=CUT_OFF, retry=False)
-            moved = await database.tx(tasks.move, task.id, event)
-        else:
-            continue
+    found = await database.tx(tasks.unfinished_of, LOCAL)
+    seen = Seen(now=tasks.NO_TIME, here=here, missing=held_here(found), restarted=True)
+    for task, event in overdue(found, seen):
+        moved = await database.tx(tasks.move, task.id, event)
         log.warning("a task was cut off", extra={"task_id": task.id, "status": moved.task.status})
         changed.append(moved.task)
     return changed
 
 
+def _nobody(task_id: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """Collects what is left in the work directories of earlier lives."""
+    """Collects what is left in work directories, those of earlier lives first. `changed` is told of tasks that moved."""
 
     database: Database
     accessor: LocalDataAccessor
     running: Running
     policy: ExecutorPolicy
+    directory: Path
+    changed: Callable[[int], None] = _nobody
+    again: float = AGAIN
+    _known: set[Path] = field(default_factory=set)
+    """Directories that are being collected, or need nothing more of us."""
 
-    async def run(self, left: list[tuple[workdir.Workdir, RunTask | None]]) -> None:
+    async def begin(self) -> Left:
+        """Gives every task of the last life its fate, before anything is dispatched. What is to be collected."""
+        left = left_behind(self.directory)
+        self.hold(left)
+        await give_up_what_was_running(self.database, self.running.fences)
+        return left
+
+    def hold(self, left: Left) -> None:
+        """Takes the places of plans that were cut off: nobody gives one up, or begins it anew, before it is collected."""
+        for _, order in left:
+            if order is not None and order.action == "plan":
+                self.running.admit(order)
+
+    async def run(self, left: Left) -> None:
+        """Never returns; ends with its scope."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.collect, left)
+            while True:
+                await trio.sleep(self.again)
+                await self.look()
+
+    async def collect(self, left: Left) -> None:
         """One child for each directory; ends when the last is done with."""
+        self._known.update(place.root for place, _ in left)
         async with trio.open_nursery() as nursery:
             for place, order in left:
                 nursery.start_soon(self._guarded, place, order)
 
+    async def look(self) -> None:
+        """Collects what was given up meanwhile, as after an outage that was longer than anybody's patience."""
+        for place, order in await trio.to_thread.run_sync(left_behind, self.directory):
+            if order is None or place.root in self._known or order.fence in self.running.fences:
+                continue
+            # Whoever gives up its place has removed the directory before, or leaves it to us.
+            if place.assignment.exists() and await self._is_free(order):
+                self._known.add(place.root)
+                await self._guarded(place, order)
+
+    async def _is_free(self, order: RunTask) -> bool:
+        """Whether nobody is thought to run it any more."""
+        try:
+            task = await self.database.read(tasks.get, order.task_id)
+        except NotFound:
+            return True
+        except IacError as error:
+            log.warning("work directories cannot be looked at", extra={"error": error.message})
+            return False
+        return task.fence != order.fence or order.fence not in held_here([task])
+
     async def _guarded(self, place: workdir.Workdir, order: RunTask | None) -> None:
+        told = {"directory": str(place.root)}
         try:
             await self._collect(place, order)
         except (IacError, OSError) as error:
-            log.error("a work directory is kept", extra={"directory": str(place.root), "error": str(error)})
+            log.error("a work directory is kept", extra={**told, "error": str(error)})
+            if isinstance(error, IacError) and error.retryable:
+                self._known.discard(place.root)
         except Exception:  # the bulkhead: one strange directory must not keep the server from starting
-            log.exception("a work directory is kept", extra={"directory": str(place.root)})
+            log.exception("a work directory is kept", extra=told)
+        if order is not None and order.action == "plan" and order.fence in self.running.fences:
+            await self._try_again(order, place)
+            self.running.forget(order.fence)
+
+    async def _try_again(self, order: RunTask, place: workdir.Workdir) -> None:
+        """The plan's own end is told now, whatever became of its log: it has no processes any more, so it may begin anew."""
+        try:
+            await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
+            event = Lose(fence=order.fence, reason=SERVER_RESTARTED, detail=CUT_OFF)
+            moved = await self.database.tx(tasks.move, order.task_id, event)
+            log.warning("a task was cut off", extra={"task_id": order.task_id, "status": moved.task.status})
+        except (Conflict, NotFound) as error:
+            log.info("the task has gone on without us", extra={"task_id": order.task_id, "error": error.message})
+        except (IacError, OSError) as error:
+            log.warning("a task waits for its end", extra={"task_id": order.task_id, "error": str(error)})
+        self.changed(order.task_id)
 
     async def _collect(self, place: workdir.Workdir, order: RunTask | None) -> None:
         if order is None:
@@ -91,7 +164,9 @@ class Salvage:
             return
         place = workdir.Workdir(place.root, data.bundle.working_directory)
         task = await self.database.tx(tasks.get, order.task_id)
-        began = CUT_OFF if task.reason == SERVER_RESTARTED else ""
+        began = _WHY.get(task.reason or "", "")
+        if task.fence == order.fence and held_here([task]):
+            began = CUT_OFF
         run = Run(order, data, place, self.policy, before=data.state)
         # A log that was closed already is whole; then only the state was missing.
         log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
@@ -145,6 +220,6 @@ def _told(run: Run, began: str, receipt: str | None) -> str:
     return f"{began} {found}".lstrip()
 
 
-def left_behind(directory: Path) -> list[tuple[workdir.Workdir, RunTask | None]]:
+def left_behind(directory: Path) -> Left:
     """What earlier lives left; to be listed before this one begins to make directories."""
     return list(workdir.left_behind(directory))

@@ -17,6 +17,7 @@ from iac.actors.running import Running
 from iac.domain.rendering import ResourceProgress
 from iac.executor import steps, workdir
 from iac.executor.accessor import DataAccessor
+from iac.executor.checkpoints import with_checkpoints
 from iac.executor.leftovers import kill_leftovers
 from iac.executor.log_carrier import Carrier, open_log, unprepared
 from iac.executor.process import APART, PidRecord, read_pid_file
@@ -36,7 +37,7 @@ class Collector:
     running: Running
     policy: ExecutorPolicy
 
-    async def log_and_state(self, run: Run, told: str, *, start: int, limit: int) -> str | None:
+    async def log_and_state(self, run: Run, told: str | None, *, start: int, limit: int) -> str | None:
         """The rest of the log, of which the platform has `start` bytes, with `told` at its end, and the state as `state`
         does. Sets `run.log` when the log is whole.
         """
@@ -63,13 +64,14 @@ class Collector:
             run.log = transform.digest
         return receipt
 
-    async def state(self, run: Run, told: str) -> str | None:
+    async def state(self, run: Run, told: str | None) -> str | None:
         """Waits for Terraform, if it still runs, and stores the state of an apply. What became of it, None if there was
         nothing to store. Sets `run.state_safe`.
         """
         await self._until_ended(run)
         _learn_end(run)
-        run.say(told)
+        if told is not None:
+            run.say(told)
         # Without its plan an apply never began, and the state here may not even be written to its end.
         if run.order.action != "apply" or not run.workdir.plan.exists():
             return None
@@ -87,7 +89,7 @@ class Collector:
             return
         try:
             with seat.scope:
-                await _end_of(records)
+                await self._ended(run, records)
             if seat.scope.cancelled_caught:
                 run.cancelled = True
                 await _stop(records[0], run, seat.hurry)
@@ -96,6 +98,12 @@ class Collector:
                 await _end_of(records)
         finally:
             self.running.forget(run.order.fence)
+
+    async def _ended(self, run: Run, records: Sequence[PidRecord]) -> None:
+        if run.order.action == "apply":
+            await with_checkpoints(run, self.accessor, partial(_end_of, records))
+        else:
+            await _end_of(records)
 
 
 def _learn_end(run: Run) -> None:

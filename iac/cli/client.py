@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 from urllib.parse import quote
+from uuid import uuid4
 
 from iac.cli.following import End, LogBytes, LogEvent, Rewound, StatusEvent, follow_log
 from iac.cli.pool_calls import PoolCalls
 from iac.cli.transport import ApiError, BadServer, Unreachable
-from iac.domain import access_bodies, bodies
+from iac.domain import access_bodies, bodies, state_bodies
 
 __all__ = ["ApiClient", "ApiError", "BadServer", "End", "LogBytes", "LogEvent", "Rewound", "StatusEvent", "Unreachable"]
 
@@ -110,8 +111,11 @@ class ApiClient(PoolCalls):
         """`patience`: for how many seconds to try again while the server cannot be reached."""
         return self.call("GET", _task(task_id), into=bodies.TaskView, patience=patience)
 
-    def create_task(self, ws: str, body: bodies.TaskCreate) -> bodies.TaskView:
-        return self.call("POST", _ws(ws, "tasks"), into=bodies.TaskView, body=body)
+    def create_task(self, ws: str, body: bodies.TaskCreate, *, patience: float = 0.0) -> bodies.TaskView:
+        """However often it has to be asked for, it is made once."""
+        return self.call(
+            "POST", _ws(ws, "tasks"), into=bodies.TaskView, body=body, headers=_own_key(), patience=patience
+        )
 
     # A decision that was already taken does no harm when it comes again: it is refused, so patience is allowed.
 
@@ -130,11 +134,23 @@ class ApiClient(PoolCalls):
     def discard_task(self, task_id: int, comment: str = "", *, patience: float = 0.0) -> bodies.TaskView:
         return self._decide(task_id, "discard", bodies.CommentRequest(comment=comment), patience)
 
-    def retry_task(self, task_id: int) -> bodies.TaskView:
-        return self.call("POST", _task(task_id, "retry"), into=bodies.TaskView)
+    def retry_task(self, task_id: int, *, patience: float = 0.0) -> bodies.TaskView:
+        return self.call("POST", _task(task_id, "retry"), into=bodies.TaskView, headers=_own_key(), patience=patience)
 
-    def resolve_task(self, task_id: int, *, comment: str = "", unlock: bool = False) -> bodies.TaskView:
-        return self._decide(task_id, "resolve", bodies.ResolveRequest(comment=comment, unlock=unlock))
+    def known(self, task_id: int) -> state_bodies.KnownView:
+        """What is known of a task whose end nobody saw."""
+        return self.call("GET", _task(task_id, "known"), into=state_bodies.KnownView)
+
+    def resolve_task(
+        self,
+        task_id: int,
+        *,
+        comment: str = "",
+        unlock: bool = False,
+        checkpoint: Literal["quarantine", "adopt"] = "quarantine",
+    ) -> bodies.TaskView:
+        body = state_bodies.ResolveRequest(comment=comment, unlock=unlock, checkpoint=checkpoint)
+        return self._decide(task_id, "resolve", body)
 
     def changes(self, task_id: int) -> list[bodies.ChangeView]:
         """What the task's plan does to each resource."""
@@ -175,9 +191,9 @@ class ApiClient(PoolCalls):
 
     # State. `which` is "current", a serial, or an id.
 
-    def states(self, ws: str) -> Iterator[bodies.StateVersionView]:
-        """All versions, newest first, page after page."""
-        params = _given(limit=PAGE)
+    def states(self, ws: str, *, verdict: str | None = None) -> Iterator[bodies.StateVersionView]:
+        """All versions, newest first, page after page; `verdict` may be several, separated by commas."""
+        params = _given(limit=PAGE, verdict=verdict)
         while True:
             page = self.call("GET", _ws(ws, "state-versions"), into=bodies.StateVersionPage, params=params)
             yield from page.items
@@ -214,8 +230,18 @@ class ApiClient(PoolCalls):
             params=_given(lock_token=lock_token),
         )
 
+    def promote_state(
+        self, ws: str, version: str, *, force: bool = False, expected: int | None = None, lock_token: str | None = None
+    ) -> bodies.StateVersionView:
+        body = state_bodies.PromoteRequest(force=force, expected_serial=expected, lock_token=lock_token)
+        return self.call("POST", _ws(ws, "state-versions", version, "promote"), into=bodies.StateVersionView, body=body)
+
     def outputs(self, ws: str) -> bodies.OutputList:
         return self.call("GET", _ws(ws, "outputs"), into=bodies.OutputList)
+
+
+def _own_key() -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid4())}
 
 
 def _ws(ws: str, *parts: str) -> str:

@@ -15,7 +15,7 @@ from iac.cli.packing import pack
 from iac.cli.sanitising import one_line
 from iac.cli.session import Group, Session, pass_session
 from iac.cli.summaries import ending
-from iac.cli.watching import INTERRUPTED, Left, Watcher
+from iac.cli.watching import ASK_WITHIN, INTERRUPTED, Left, Watcher
 from iac.domain.bodies import TaskCreate, TaskView
 from iac.domain.records import Action
 
@@ -171,7 +171,7 @@ def _run(session: Session, wish: _Wish) -> None:
         _upload(session, workspace, wish.to_upload, wish.message)
     interrupts = Interrupts()
     with interrupts.heard():
-        task = session.client.create_task(workspace, wish.body)
+        task = session.client.create_task(workspace, wish.body, patience=ASK_WITHIN)
         if wish.detach:
             _detached(session, task)
             return

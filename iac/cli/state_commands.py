@@ -13,31 +13,46 @@ from iac.cli.sanitising import safe_text
 from iac.cli.session import Command, Group, Session, pass_session
 from iac.domain.bodies import OutputView, StateVersionView
 
-_which = click.argument("which", metavar="[SERIAL]", default="current")
+APART = "quarantined,checkpoint"
+_which = click.argument("which", metavar="[SERIAL|ID]", default="current")
 _lock_token = click.option("--lock-token", metavar="TOKEN", help="Of the lock that you hold on the workspace.")
 
 
 @click.group("state", cls=Group)
 def state_group() -> None:
-    """List, fetch, push and roll back states."""
+    """List, fetch, push, promote and roll back states."""
 
 
 @state_group.command("list")
+@click.option("--apart", is_flag=True, help="Those that never were current: quarantined ones and checkpoints, and why.")
 @pass_session
-def list_states(session: Session) -> None:
+def list_states(session: Session, *, apart: bool) -> None:
     """List the state's versions, newest first."""
-    found = list(session.client.states(session.workspace))
+    found = list(session.client.states(session.workspace, verdict=APART if apart else None))
     if session.terminal.json:
         session.terminal.document({"items": found})
         return
+    workspace = session.workspace
+    if apart:
+        columns = ("Id", "Serial", "Verdict", "Resources", "Task", "Created", "Promoted", "Reason")
+        session.terminal.table(columns, map(_row_apart, found), empty=f"Nothing of {workspace} is kept apart.")
+        return
     headers = ("Serial", "Verdict", "Resources", "Size", "Task", "Created", "By")
-    empty = f"Workspace {session.workspace} has no state yet."
-    session.terminal.table(headers, map(_row, found), empty=empty)
+    session.terminal.table(headers, map(_row, found), empty=f"Workspace {workspace} has no state yet.")
+    if count := sum(kept.verdict == "quarantined" and kept.promoted_at is None for kept in found):
+        session.terminal.note(f"{count} quarantined: iac state list --apart tells why.")
 
 
 def _row(kept: StateVersionView) -> tuple[object, ...]:
     created = f"{kept.created_at:%Y-%m-%d %H:%M}"
     return kept.serial, kept.verdict, kept.resource_count, kept.size, kept.task_id, created, kept.created_by
+
+
+def _row_apart(kept: StateVersionView) -> tuple[object, ...]:
+    created = f"{kept.created_at:%Y-%m-%d %H:%M}"
+    promoted = f"{kept.promoted_at:%Y-%m-%d %H:%M}" if kept.promoted_at else ""
+    serial = kept.serial if kept.serial >= 0 else "-"
+    return kept.id, serial, kept.verdict, kept.resource_count, kept.task_id, created, promoted, kept.reason or ""
 
 
 @state_group.command("show")
@@ -54,6 +69,7 @@ def _shown(session: Session, kept: StateVersionView) -> None:
         return
     session.terminal.facts(
         {
+            "Id": kept.id,
             "Serial": kept.serial,
             "Lineage": kept.lineage,
             "Verdict": kept.verdict,
@@ -64,6 +80,8 @@ def _shown(session: Session, kept: StateVersionView) -> None:
             "SHA-256": kept.sha256,
             "Task": kept.task_id,
             "Rollback of": kept.rollback_of,
+            "Promotion of": kept.promotion_of,
+            "Promoted": f"{kept.promoted_at:%Y-%m-%d %H:%M:%S} UTC" if kept.promoted_at else None,
             "Created": f"{kept.created_at:%Y-%m-%d %H:%M:%S} UTC by {kept.created_by}",
         }
     )
@@ -108,6 +126,27 @@ def rollback(session: Session, *, serial: int, yes: bool, lock_token: str | None
     if not yes and not terminal.confirmed(f"Make serial {serial} the current state of {workspace}?"):
         raise Refused("Nothing was changed.")
     _shown(session, session.client.rollback_state(workspace, serial, lock_token=lock_token))
+
+
+@state_group.command("promote")
+@click.argument("version", metavar="ID")
+@click.option("--force", is_flag=True, help="Even if its lineage is another one: it replaces what is there.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_lock_token
+@pass_session
+def promote(session: Session, *, version: str, force: bool, yes: bool, lock_token: str | None) -> None:
+    """Make a state that was kept apart the current one, as a new version. Its ID: iac state list --apart."""
+    terminal, client, workspace = session.terminal, session.client, session.workspace
+    if not yes and not terminal.can_ask:
+        raise click.UsageError("There is no terminal to ask on; pass --yes.")
+    now = client.workspace(workspace).state_serial
+    if not yes:
+        kept = client.state(workspace, version)
+        terminal.note(f"{kept.id}: serial {kept.serial}, {kept.resource_count} resource(s). {kept.reason or ''}")
+        there = "there is no state yet" if now is None else f"it is at serial {now} now"
+        if not terminal.confirmed(f"Make it the current state of {workspace} ({there})?"):
+            raise Refused("Nothing was changed.")
+    _shown(session, client.promote_state(workspace, version, force=force, expected=now, lock_token=lock_token))
 
 
 @click.command("output", cls=Command)

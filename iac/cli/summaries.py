@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iac.domain.bodies import ChangeView, TaskView
 from iac.domain.stages import words
+from iac.domain.state_bodies import KnownView
 
 SHOWN = 40
 """How many resources are listed before a question; the log has them all."""
@@ -119,4 +121,31 @@ def task_facts(task: TaskView) -> dict[str, object]:
         "Finished": f"{task.finished_at:%Y-%m-%d %H:%M:%S} UTC" if task.finished_at else None,
         "Retry of": task.retry_of,
         "Plan of task": task.plan_task_id,
+    }
+
+
+def known_facts(known: KnownView) -> dict[str, object]:
+    """For `iac task known`; the log's last lines are not among it."""
+    done = Counter(entry.status for entry in known.progress)
+    busy = [f"{entry.address} ({entry.action})" for entry in known.progress if entry.status == "started"]
+    found = known.checkpoint
+    adopted = "as it is now" if found is not None and found.not_adoptable is None else None
+    return {
+        "Task": known.task_id,
+        "Status": known.status,
+        "Reason": known.reason,
+        "Detail": known.detail,
+        "Agent last heard": f"{known.last_heard_at:%Y-%m-%d %H:%M:%S} UTC" if known.last_heard_at else None,
+        "State": "none" if known.state_serial is None else f"serial {known.state_serial}",
+        "State uncertain": "yes" if known.state_uncertain else None,
+        "Checkpoint": (
+            f"{found.version.id}: serial {found.version.serial}, {found.version.resource_count} resource(s), "
+            f"{found.version.created_at:%Y-%m-%d %H:%M:%S} UTC"
+            if found is not None
+            else "none"
+        ),
+        "Can be adopted": adopted or (found.not_adoptable if found is not None else None),
+        "Stored by it": ", ".join(f"serial {kept.serial} ({kept.verdict})" for kept in known.states),
+        "Resources": ", ".join(f"{count} {status}" for status, count in sorted(done.items())),
+        "Was busy with": ", ".join(busy[:SHOWN]),
     }

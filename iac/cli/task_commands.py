@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from functools import partial
 
 import click
 import msgspec
@@ -14,8 +15,9 @@ from iac.cli.failures import Refused
 from iac.cli.interrupts import Interrupts
 from iac.cli.log_writer import LogWriter
 from iac.cli.run_commands import exit_code
+from iac.cli.sanitising import safe_text
 from iac.cli.session import Group, Session, pass_session
-from iac.cli.watching import REWOUND, Left, Watcher
+from iac.cli.watching import ASK_WITHIN, REWOUND, Left, Watcher
 from iac.domain.bodies import TaskView
 
 task_id = click.argument("task_id", metavar="TASK", type=click.IntRange(min=1))
@@ -208,17 +210,45 @@ def discard(session: Session, task_id: int, *, comment: str) -> None:
 @pass_session
 def retry(session: Session, task_id: int, *, follow: bool) -> None:
     """Run a task that is over again, as a new one with today's inputs."""
-    _done(session, session.client.retry_task(task_id), follow)
+    _done(session, session.client.retry_task(task_id, patience=ASK_WITHIN), follow)
+
+
+@task_group.command("known")
+@task_id
+@pass_session
+def known(session: Session, task_id: int) -> None:
+    """Show what is known of a task whose end nobody saw: state, checkpoint, resources, the log's last lines."""
+    found = session.client.known(task_id)
+    if session.terminal.json:
+        session.terminal.document(found)
+        return
+    session.terminal.facts(summaries.known_facts(found))
+    for line in found.log_lines:
+        session.terminal.print("  | " + safe_text(line.encode(), colours=False))
 
 
 @task_group.command("resolve")
 @task_id
 @_comment
 @click.option("--unlock", is_flag=True, help="Release the workspace too: its state is what it should be.")
+@click.option("--adopt", is_flag=True, help="Make its checkpoint the current state; else that is quarantined.")
+@click.option("--yes", is_flag=True, help="Do not show what is known, and do not ask.")
 @pass_session
-def resolve(session: Session, task_id: int, *, comment: str, unlock: bool) -> None:
-    """Declare a lost apply over, after a look at what it did."""
-    _done(session, session.client.resolve_task(task_id, comment=comment, unlock=unlock), False)
+def resolve(session: Session, task_id: int, *, comment: str, unlock: bool, adopt: bool, yes: bool) -> None:
+    """Declare a lost apply over, after a look at what is known of it. Whatever it still sends is only kept apart."""
+    terminal, client = session.terminal, session.client
+    if terminal.can_ask and not yes:
+        found = client.known(task_id)
+        for name, value in summaries.known_facts(found).items():
+            if value not in (None, ""):
+                terminal.note(f"{name}: {value}")
+        fate = "" if found.checkpoint is None else f", {'adopt' if adopt else 'quarantine'} its checkpoint"
+        if not terminal.confirmed(
+            f"Declare task {task_id} over{fate}{', and unlock the workspace' if unlock else ''}?"
+        ):
+            raise Refused("Nothing was changed.")
+    asked = partial(client.resolve_task, task_id, comment=comment, unlock=unlock)
+    _done(session, asked(checkpoint="adopt") if adopt else asked(), False)
 
 
 def _done(session: Session, task: TaskView, follow: bool) -> None:

@@ -24,6 +24,8 @@ PATIENCE = 300.0
 """Seconds without the server after which watching is given up; the task itself goes on."""
 DECIDE_WITHIN = 30.0
 """Seconds for which a decision is sent again while the server cannot be reached."""
+ASK_WITHIN = 3.0
+"""Seconds for which a new task is asked for again when there was no answer; it is made once."""
 FIRST_LOOK, LAST_LOOK = 0.05, 1.0
 QUIET = 0.2
 """Looks closer together than this are the first ones: a wait that is over at once is not worth a word."""

@@ -180,6 +180,7 @@ def _shown(session: Session, found: WorkspaceView) -> None:
             "Tags": ", ".join(f"{key}={value}" for key, value in found.tags.items()),
             "State": None if found.state_serial is None else f"serial {found.state_serial}, {found.state_lineage}",
             "State uncertain": "yes: an apply was lost" if found.state_uncertain else None,
+            "States apart": f"{found.states_apart} quarantined: iac state list --apart" if found.states_apart else None,
             "Lock": f"{_lock(found)} since {lock.since:%Y-%m-%d %H:%M} UTC: {lock.reason}" if lock else None,
             "Lock token": lock.token if lock else None,
             "Configuration": found.configuration_id,

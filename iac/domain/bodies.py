@@ -99,6 +99,8 @@ class WorkspaceView(View, frozen=True, kw_only=True):
     state_serial: int | None
     state_lineage: str | None
     state_uncertain: bool
+    states_apart: int
+    """How many states are quarantined and not promoted: somebody should look at them."""
     configuration_id: str | None
     created_at: datetime
     updated_at: datetime
@@ -224,11 +226,12 @@ class TaskCreate(Input, frozen=True, kw_only=True):
 
 
 class WaitView(View, frozen=True, kw_only=True):
-    """Why the task does not run right now."""
+    """Why the task does not run right now. `actions` are what a human may do about it: confirm, discard, resolve, unlock."""
 
     code: str
     message: str
     position: int | None = None
+    actions: tuple[str, ...] = ()
 
 
 class PlanView(View, frozen=True, kw_only=True):
@@ -309,13 +312,6 @@ class CommentRequest(Input, frozen=True, kw_only=True):
     comment: Text = ""
 
 
-class ResolveRequest(Input, frozen=True, kw_only=True):
-    """Declares a lost apply over, after a look at what it did."""
-
-    comment: Text = ""
-    unlock: bool = False
-
-
 class ChangeView(View, frozen=True, kw_only=True):
     """A resource of a plan, sensitive values masked, and how far its apply is."""
 
@@ -338,7 +334,12 @@ class StateVersionView(View, frozen=True, kw_only=True):
     verdict: StateVerdict
     reason: str | None
     task_id: int | None
+    partial: bool
+    """Sent while its apply still ran."""
     rollback_of: int | None
+    promotion_of: str | None
+    """The version apart that this one was made from."""
+    promoted_at: datetime | None
     terraform_version: str
     resource_count: int
     created_by: str

@@ -39,6 +39,8 @@ NamePolicy = Literal["unique", "suffix"]
 Exclusivity = Literal["agent", "slot"]
 RevokeMode = Literal["soft", "hard"]
 
+LOCAL = "local"
+"""The runner id of the server itself."""
 FINAL: frozenset[Status] = frozenset({"cancelled", "succeeded", "failed"})
 APPLYING: frozenset[Action] = frozenset({"apply", "plan_and_apply", "destroy", "refresh_only"})
 """The actions that may change state: one of them at a time in a workspace, under the workspace's lock."""
@@ -74,6 +76,8 @@ class Workspace(Record, frozen=True, kw_only=True):
     current_serial: int | None
     lineage: str | None
     state_uncertain: bool
+    states_apart: int
+    """As of the read: quarantined and not promoted."""
     configuration_id: str | None
     created_at: datetime
     updated_at: datetime
@@ -194,7 +198,11 @@ class Task(Record, frozen=True, kw_only=True):
 
 
 class StateVersion(Record, frozen=True, kw_only=True):
-    """One stored state: raw bytes are kept elsewhere, sealed; `serial` and `lineage` are those inside them."""
+    """One stored state: raw bytes are kept elsewhere, sealed; `serial` and `lineage` are those inside them.
+
+    `partial`: sent while its apply still ran. `promotion_of`: the version apart that this one was made from; that one has
+    `promoted_at`.
+    """
 
     id: str
     workspace_id: str
@@ -208,6 +216,8 @@ class StateVersion(Record, frozen=True, kw_only=True):
     fence: int | None
     partial: bool
     rollback_of: int | None
+    promotion_of: str | None
+    promoted_at: datetime | None
     terraform_version: str
     resource_count: int
     created_by: str

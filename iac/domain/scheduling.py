@@ -14,11 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from iac.domain.records import Task, Workspace
 
 NO_RUNNER = "no_runner"
 """The wait of a task that nothing that is there could ever run; for agents `pool_waits` knows more."""
+DECIDES_ON_PLAN, RESOLVES, UNLOCKS = ("confirm", "discard"), ("resolve",), ("unlock",)
+"""What a human may do about a task that waits for one."""
 AGEING = timedelta(minutes=10)
 """A task that waited this long counts as one class higher."""
 
@@ -56,11 +59,14 @@ class Assignment(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Why a task does not run: a word for programs, a sentence for people, and its place among the waiting."""
+    """Why a task does not run: a word for programs, a sentence for people, and its place among the waiting. `actions` are
+    what a human may do about it; where there are none, it goes on by itself.
+    """
 
     code: str
     message: str
     position: int | None = None
+    actions: tuple[str, ...] = ()
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -207,6 +213,7 @@ def _nobody(task: Task) -> str:
 def _pending(tasks: Sequence[Task], holders: Mapping[str, Workspace]) -> dict[int, Wait]:
     waits: dict[int, Wait] = {}
     places: dict[str, int] = defaultdict(int)
+    there = {str(task.id) for task in tasks}
     for task in tasks:
         if task.status != "pending":
             continue
@@ -215,11 +222,14 @@ def _pending(tasks: Sequence[Task], holders: Mapping[str, Workspace]) -> dict[in
         lock = holder.lock if holder is not None else None
         if lock is None:
             wait = Wait("next", "It is next in its workspace.")
-        elif lock.kind == "task":
+        elif lock.kind == "task" and lock.owner in there:
             wait = Wait("workspace_busy", f"Task {lock.owner} holds the workspace: {lock.reason}.")
+        elif lock.kind == "task":
+            told = f"Task {lock.owner} is over and keeps the workspace locked: {lock.reason}."
+            wait = Wait("workspace_locked", told, actions=UNLOCKS)
         else:
-            wait = Wait("workspace_locked", f"{lock.owner} locked the workspace: {lock.reason}.")
-        waits[task.id] = Wait(wait.code, wait.message, places[task.workspace_id])
+            wait = Wait("workspace_locked", f"{lock.owner} locked the workspace: {lock.reason}.", actions=UNLOCKS)
+        waits[task.id] = replace(wait, position=places[task.workspace_id])
     return waits
 
 
@@ -227,9 +237,11 @@ def why(task: Task, scheduled: Wait | None) -> Wait | None:
     """Why this task does not run; None for one that runs or is over. `scheduled` is what the last schedule said of it."""
     match task.status:
         case "planned":
-            return Wait("needs_confirmation", "The plan waits for somebody to confirm or discard it.")
+            told = "The plan waits for somebody to confirm or discard it."
+            return Wait("needs_confirmation", told, actions=DECIDES_ON_PLAN)
         case "lost":
-            return Wait("needs_resolution", "Its outcome is unknown; somebody has to look and resolve it.")
+            told = "Its outcome is unknown; somebody has to look and resolve it."
+            return Wait("needs_resolution", told, actions=RESOLVES)
         case "pending" | "queued":
             return scheduled or Wait("just_arrived", "It is about to be looked at.")
     return None

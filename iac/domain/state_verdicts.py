@@ -35,7 +35,8 @@ class Push(msgspec.Struct, frozen=True):
     `task_fence` is the fence the task has now, `assignment_fence` the one the sender was given. `header` is None if
     `inspect` refused the bytes. `known_hashes` are the whole states already stored for this task with any verdict,
     `checkpoint_hashes` its checkpoints: the last checkpoint and the final state are often the same bytes, and the one
-    must not make the other look like a repetition. `revoked`: the sender's token is good for quarantine only.
+    must not make the other look like a repetition. `newest_serial` is the highest that this very assignment has sent in a
+    readable state. `revoked`: the sender's token is good for quarantine only.
     """
 
     task_fence: int
@@ -44,6 +45,7 @@ class Push(msgspec.Struct, frozen=True):
     header: StateHeader | None
     known_hashes: frozenset[str] = frozenset()
     checkpoint_hashes: frozenset[str] = frozenset()
+    newest_serial: int | None = None
     partial: bool = False
     revoked: bool = False
 
@@ -78,7 +80,7 @@ def judge(current: Current | None, push: Push) -> Verdict:
 
     For how long after its end a task may still push is a matter of its token, not of this function.
     """
-    if _is_repeated(current, push):
+    if _is_repeated(current, push) or _is_overtaken(push):
         return Verdict("duplicate")
     return _from_stranger(current, push) or _in_line(current, push)
 
@@ -86,6 +88,16 @@ def judge(current: Current | None, push: Push) -> Verdict:
 def _is_repeated(current: Current | None, push: Push) -> bool:
     known = push.known_hashes | push.checkpoint_hashes if push.partial else push.known_hashes
     return push.sha256 in known or (current is not None and push.sha256 == current.sha256)
+
+
+def _is_overtaken(push: Push) -> bool:
+    """A checkpoint whose copy on the wire was slower than a newer state of the same apply, which has all that it has."""
+    return (
+        push.partial
+        and push.header is not None
+        and push.newest_serial is not None
+        and push.header.serial < push.newest_serial
+    )
 
 
 def _from_stranger(current: Current | None, push: Push) -> Verdict | None:
@@ -129,6 +141,32 @@ def _in_line(current: Current | None, push: Push) -> Verdict:
 
 def _quarantined(reason: Reason, message: str) -> Verdict:
     return Verdict("quarantined", reason, message)
+
+
+def adoption(current: Current | None, fence: int, sha256: str, header: StateHeader) -> Verdict:
+    """What a checkpoint of the assignment `fence` would be if it were the last word of its apply, as a human may decide.
+
+    By the usual rules, so only "current" lets it be adopted; of any other verdict `message` says why not.
+    """
+    verdict = judge(current, Push(task_fence=fence, assignment_fence=fence, sha256=sha256, header=header))
+    if verdict.outcome == "duplicate":
+        return Verdict("duplicate", message="It is the current state already.")
+    return verdict
+
+
+def promotion(current: Current | None, header: StateHeader, sha256: str, *, force: bool) -> Upload:
+    """How a state that was kept apart becomes the current one, as an admin wants it.
+
+    A serial that is not above the current one is raised, as `rollback` does. Raises Conflict ("state_lineage_differs") for
+    another lineage, unless `force`.
+    """
+    if current is None:
+        return Upload(duplicate=False, serial=header.serial)
+    if sha256 == current.sha256:
+        return Upload(duplicate=True, serial=current.serial)
+    if not force:
+        _refuse_other_lineage(current, header, "compare both, and promote it with force if it is really to replace")
+    return Upload(duplicate=False, serial=max(header.serial, current.serial + 1))
 
 
 def check_upload(current: Current | None, header: StateHeader, sha256: str, *, force: bool) -> Upload:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
+import trio
 
 from iac.domain import states
 from iac.domain.lifecycle import Claim, Report
@@ -26,7 +26,7 @@ from iac.domain.work import (
 )
 from iac.errors import BadRequest, Conflict, Fenced, NotFound
 from iac.executor.terraform import sensitive_values
-from iac.store import configurations, creation, logs, plans, standings, statefiles, tasks
+from iac.store import configurations, creation, logs, plans, standings, state_pushes, statefiles, tasks
 from iac.store.database import Connection, Database
 from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
@@ -53,6 +53,11 @@ class Changes(msgspec.Struct, frozen=True):
     """A phase is over: another may begin, while the runner still cleans up."""
     stored: Callable[[int, int, int, bytes], None] = _nobody_cares
     """Task, fence, offset and bytes of a piece of a log that is stored now."""
+
+    def moved(self, task_id: int) -> None:
+        """A task is where others may run it."""
+        self.task(task_id)
+        self.slot()
 
 
 class LocalDataAccessor:
@@ -116,11 +121,16 @@ class LocalDataAccessor:
 
     async def save_state_version(self, order: RunTask, push: StatePush, *, revoked: bool = False) -> StateReceipt:
         """As DataAccessor says. `revoked`: the sender has no say any more, and its state is only kept apart."""
-        if hashlib.sha256(push.data).hexdigest() != push.sha256:
+        packed = await trio.to_thread.run_sync(statefiles.pack, self._keyring, push.data)
+        if packed.sha256 != push.sha256:
             raise BadRequest("The state's bytes do not have the sha256 that came with them.", code="checksum_mismatch")
-        receipt = await self._database.tx(partial(statefiles.push, revoked=revoked), self._keyring, order, push)
+        store = partial(state_pushes.push, partial=push.partial, revoked=revoked)
+        receipt = await self._database.tx(store, order, packed)
         if receipt.verdict == "quarantined":
-            log.error("a state was quarantined", extra={"task_id": order.task_id, "reason": receipt.reason})
+            log.error(
+                "a state was quarantined",
+                extra={"task_id": order.task_id, "fence": order.fence, "reason": receipt.reason},
+            )
         self._changes.task(order.task_id)
         return receipt
 

@@ -104,9 +104,9 @@ class RemoteDataAccessor:
                 answer = await self._ask(order, "POST", "logs/chunk", LogChunkAnswer, body)
         return answer.next_offset
 
-    async def log_position(self, order: RunTask) -> int:
-        """How much of the log the platform has."""
-        return (await self._ask(order, "GET", "logs/chunk", LogPosition)).next_offset
+    async def log_position(self, order: RunTask) -> LogPosition:
+        """How much of the log the platform has, and whether that is all it wants."""
+        return await self._ask(order, "GET", "logs/chunk", LogPosition)
 
     async def note_stage(self, order: RunTask, stage: str) -> None:
         await self._note(order, StatusBody(status="running", phase=order.action, stage=stage))
@@ -218,7 +218,9 @@ def _chunk(offset: int, data: bytes) -> LogChunkBody:
 
 
 def _state(push: StatePush) -> StateBody:
-    return StateBody(state=_gzipped(push.data), sha256=push.sha256, partial=push.partial)
+    # A checkpoint is packed on a host that is busy with the apply itself, and soon replaced.
+    level = LOG_GZIP_LEVEL if push.partial else GZIP_LEVEL
+    return StateBody(state=_gzipped(push.data, level), sha256=push.sha256, partial=push.partial)
 
 
 def _gzipped(data: bytes, level: int = GZIP_LEVEL) -> str:

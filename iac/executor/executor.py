@@ -171,7 +171,14 @@ class TerraformExecutor:
 
     async def _finish(self, run: Run) -> None:
         """Reports, and removes the directory if nothing in it is needed any more."""
-        reported = await self._report(run.order, run.result())
+        result = run.result()
+        try:
+            await trio.to_thread.run_sync(
+                partial(workdir.note_result, durable=run.order.action == "apply"), run.workdir, result
+            )
+        except OSError as error:  # then a later life does without it
+            log.error("a result was not written down", extra={"error": str(error)})
+        reported = await self._report(run.order, result)
         # Of an apply that was taken away, files are kept: its state may be the only trace of what it did.
         taken_away = run.order.action == "plan" and run.spool is not None and isinstance(run.spool.refused, Fenced)
         if reported and run.state_safe and (run.log is not None or taken_away):

@@ -8,6 +8,8 @@ its -json output. For that line the raw log keeps some room reserved (iac.execut
 from __future__ import annotations
 
 import mmap
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -27,7 +29,15 @@ class StateLost(Exception):
         self.reason = reason
 
 
-def find_state(place: Workdir, before: bytes | None) -> bytes | None:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A usable state. `astray`: it is not where it belongs, because Terraform could not write it there."""
+
+    data: bytes
+    astray: bool
+
+
+def find_state(place: Workdir, before: bytes | None) -> Found | None:
     """The newest usable state; None when it is still `before`. Raises StateLost, OSError."""
     problems = []
     for name, data in _candidates(place):
@@ -38,7 +48,7 @@ def find_state(place: Workdir, before: bytes | None) -> bytes | None:
         except Invalid as error:
             problems.append(f"{name}: {error.message}")
         else:
-            return data
+            return Found(data, astray=name != place.state.name)
     if problems:
         raise StateLost("state_unreadable", "; ".join(problems))
     if before is None:
@@ -54,6 +64,11 @@ def _candidates(place: Workdir) -> list[tuple[str, bytes]]:
         (place.state.name, read_if_there(place.state)),
     )
     return [(name, data) for name, data in found if data is not None]
+
+
+def has_no_room(place: Workdir, size: int) -> bool:
+    """Whether a file of this size could not be written in the work directory. Raises OSError."""
+    return shutil.disk_usage(place.root).free < size
 
 
 class _Dump(msgspec.Struct):

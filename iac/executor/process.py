@@ -69,6 +69,13 @@ class Ended:
     killed: bool
     """We sent SIGKILL: the state may lack what was being created."""
     seconds: float
+    oom_kills: int = 0
+    """Processes that the kernel killed meanwhile because memory had run out: Terraform, or one of its providers."""
+
+    @property
+    def was_killed(self) -> bool:
+        """Somebody sent SIGKILL, and it was not us."""
+        return self.exit_code == -signal.SIGKILL and not self.killed
 
 
 @dataclass(slots=True)
@@ -255,7 +262,7 @@ def _note(facts: ProcessFacts, on_step: Callable[[LadderStep], None], step: Ladd
 def _ended(command: Command, facts: ProcessFacts, seconds: float) -> Ended:
     # Unknown is treated as the worst: whoever killed its shim may well have killed Terraform.
     code = -signal.SIGKILL if command.returncode is None else command.returncode
-    return Ended(code, bool(facts.steps), LadderStep.SIGKILL in facts.steps, seconds)
+    return Ended(code, bool(facts.steps), LadderStep.SIGKILL in facts.steps, seconds, command.oom_kills)
 
 
 async def _sweep(shim: Shim, command: Command, tmpdir: str | None, facts: ProcessFacts) -> None:

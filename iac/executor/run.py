@@ -12,6 +12,7 @@ from signal import SIGKILL
 
 import trio
 
+from iac.domain import checkpoints
 from iac.domain.records import Outcome
 from iac.domain.work import CurrentState, LogDigest, Result, ResultStatus, RunTask, SavedPlan, TaskData
 from iac.errors import IacError
@@ -32,6 +33,7 @@ class ExecutorPolicy:
     apply_ladder: Ladder = field(default_factory=lambda: Ladder(grace=300))
     store_within: float = 300.0
     report_within: float = 600.0
+    checkpoint_every: float = checkpoints.EVERY
     log_interval: float = 0.1
     log_drain_within: float = 120.0
     log_pace: Pace | None = None
@@ -45,6 +47,12 @@ class ExecutorPolicy:
 
 FAILURES = frozenset({"timeout", "lease_expired"})
 """Reasons for which a runner stops a run by itself and that are failures, not wishes."""
+
+
+NO_ROOM = (
+    "The disk of the work directory was full, so that Terraform could not write its state there. It was found where "
+    "Terraform put it instead, and is stored. Free some space and run the task again."
+)
 
 
 def _nobody(order: RunTask, step: LadderStep) -> None: ...
@@ -98,7 +106,11 @@ class Run:
     hooks: Hooks = field(default_factory=Hooks)
     plan: SavedPlan | None = None
     before: CurrentState | None = None
+    unsent: bytes | None = None
+    """The newest state that could be read while the apply ran, until the platform has it."""
     state_safe: bool = True
+    no_room: bool = False
+    """Terraform could not write its state to its place, for want of room; the state is stored all the same."""
     done: bool = False
     cancelled: bool = False
     failure: StepFailed | None = None
@@ -121,7 +133,7 @@ class Run:
     ) -> Ended:
         """Runs one Terraform command, its output into the log (or its stdout into `output`).
 
-        Raises StepFailed(`failed`) for an exit code that is not allowed.
+        Raises StepFailed for an exit code that is not allowed: with the reason `failed`, or why it was killed.
         """
         if self.binary is None or self.spool is None or self.shim is None:
             raise StepFailed("executor_error", "Terraform was asked for before the run was prepared.")
@@ -139,7 +151,7 @@ class Run:
             hurry=self.hurry,
         )
         if ended.exit_code not in allowed:
-            raise StepFailed(failed, _how_it_ended(arguments[0], ended), exit_code=ended.exit_code)
+            raise _failure_of(arguments[0], ended, failed)
         return ended
 
     def prolong(self, until: float) -> None:
@@ -161,11 +173,11 @@ class Run:
 
     def saw_end(self, end: EndRecord) -> None:
         """How the apply ended, which only its shim has lived to see."""
-        self.facts.ended = ended = Ended(end.exit_code, bool(end.signals), SIGKILL in end.signals, 0.0)
+        self.facts.ended = ended = Ended(end.exit_code, bool(end.signals), SIGKILL in end.signals, 0.0, end.oom_kills)
         self.done = end.exit_code == 0
         self.cancelled |= ended.signalled and not self.done
         if not self.done:
-            self.failure = StepFailed("apply_failed", _how_it_ended("apply", ended), exit_code=end.exit_code)
+            self.failure = _failure_of("apply", ended, "apply_failed")
 
     def _tell_step(self, step: LadderStep) -> None:
         told = {
@@ -204,17 +216,32 @@ class Run:
             why = self.hooks.why_stopped(self.order)
             return ("failed" if why in FAILURES else "cancelled"), why, None, None
         failure = self.failure or StepFailed("executor_error", "The phase ended without a result.")
+        if self.no_room and failure.reason == "apply_failed":
+            return "failed", "storage_full", NO_ROOM, failure.exit_code
         return "failed", failure.reason, failure.detail, failure.exit_code
 
     def _outcome(self, status: ResultStatus) -> Outcome | None:
         return "applied" if status == "succeeded" else None
 
 
+def _failure_of(command: str, ended: Ended, failed: str) -> StepFailed:
+    """A command that did not end as it should: what was done to it is told before what it did itself."""
+    reason = failed
+    if ended.was_killed:
+        reason = "killed_oom" if ended.oom_kills else "killed"
+    return StepFailed(reason, _how_it_ended(command, ended), exit_code=ended.exit_code)
+
+
 def _how_it_ended(command: str, ended: Ended) -> str:
+    oom = " The kernel killed processes meanwhile because memory had run out." if ended.oom_kills else ""
+    if ended.was_killed and ended.oom_kills:
+        return (
+            f"terraform {command} was killed by the kernel: memory had run out. Give it more, or split the workspace."
+        )
     if ended.exit_code < 0:
-        by = "by this platform" if ended.killed else "by something else on the host (out of memory?)"
-        return f"terraform {command} was ended by signal {-ended.exit_code}, {by}."
-    return f"terraform {command} failed with exit code {ended.exit_code}; the log says why."
+        by = "by this platform" if ended.killed else "by something else on the host"
+        return f"terraform {command} was ended by signal {-ended.exit_code}, {by}.{oom}"
+    return f"terraform {command} failed with exit code {ended.exit_code}; the log says why.{oom}"
 
 
 def failure_of(error: IacError) -> StepFailed:

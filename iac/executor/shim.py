@@ -31,6 +31,9 @@ LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 KILL_WITHIN = 5.0
 APART = 0.5
 PR_SET_CHILD_SUBREAPER = 36
+OOM_SCORE = "/proc/self/oom_score_adj"
+NICER = 10
+"""Terraform is so much less urgent than the program that has to send heartbeats meanwhile."""
 INT = 4
 LENGTH = 4
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
@@ -51,6 +54,7 @@ class Shim:
         self.number = 0
         self.signals: list[int] = []
         self.swept: set[int] = set()
+        self.oom_counter, self.oom_before = "", 0
         self.grace = self.second = 0.0
         self.climb_at = float("inf")
         self.woken, wake = os.pipe()
@@ -115,6 +119,9 @@ class Shim:
         del self.descriptors[:2]
         self.label, self.number, self.signals, self.swept = order["label"], order["number"], [], set()
         self.grace, self.second, self.climb_at = order["grace"], order["second"], float("inf")
+        self.oom_counter = order["oom_counter"]
+        self.oom_before = oom_kills(self.oom_counter)
+        put(OOM_SCORE, order["oom_scores"][0])
         try:
             self.pid = spawn(order, out, err)
         except OSError as error:
@@ -160,6 +167,7 @@ class Shim:
 
     def over(self, code: int) -> None:
         ended = {"number": self.number, "label": self.label, "exit_code": code, "signals": self.signals}
+        ended["oom_kills"] = max(0, oom_kills(self.oom_counter) - self.oom_before)
         # Only what an apply came to is worth a disk's time; the rest is done again.
         write(os.path.join(self.directory, "ended.json"), ended, durable=self.label == "apply")
         self.kill_all()
@@ -243,6 +251,7 @@ def become(order: dict, out: int, err: int, tells: int) -> None:  # type: ignore
     what = order["cwd"]
     try:
         os.setsid()
+        be_modest(order["oom_scores"][1])
         for number in (*IGNORED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
@@ -255,6 +264,30 @@ def become(order: dict, out: int, err: int, tells: int) -> None:  # type: ignore
     except BaseException as error:  # nothing of this process may go on
         os.write(tells, marshal.dumps((getattr(error, "errno", None) or 1, what)))
     os._exit(127)
+
+
+def be_modest(oom_score: int) -> None:
+    """For the command about to be run: others come first. What is refused is done without."""
+    put(OOM_SCORE, oom_score)
+    # Where sessions share the processor among themselves, it is the session's own niceness that counts.
+    put("/proc/self/autogroup", os.nice(NICER))
+
+
+def put(path: str, value: int) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(str(value))
+    except OSError:
+        return
+
+
+def oom_kills(counter: str) -> int:
+    """How many processes the kernel has killed so far because memory had run out, as this file of its own says."""
+    try:
+        with open(counter, encoding="ascii") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+    except (OSError, ValueError):
+        return 0
 
 
 def adopt_orphans() -> bool:

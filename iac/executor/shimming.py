@@ -22,6 +22,7 @@ import msgspec
 import trio
 
 from iac.errors import IacError
+from iac.executor import oom
 from iac.executor import shim as program
 from iac.executor.leftovers import alive
 
@@ -58,12 +59,15 @@ def start_failure(what: str, cwd: Path, error: Exception) -> ProcessStartFailed:
 
 
 class EndRecord(msgspec.Struct, frozen=True):
-    """The content of ended.json: how the last command ended. `signals` are those that the shim gave it."""
+    """The content of ended.json: how the last command ended. `signals` are those that the shim gave it, `oom_kills` how many
+    processes the kernel killed meanwhile because memory had run out.
+    """
 
     number: int
     label: str
     exit_code: int
     signals: tuple[int, ...] = ()
+    oom_kills: int = 0
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -78,6 +82,7 @@ class _Told(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     signals: tuple[int, ...] = ()
     swept: int = 0
+    oom_kills: int = 0
 
 
 def read_end(directory: Path) -> EndRecord | None:
@@ -89,19 +94,20 @@ def read_end(directory: Path) -> EndRecord | None:
 
 
 class Command:
-    """One command while it runs. `over`, `returncode` and `swept` are known when `wait` has returned."""
+    """One command while it runs. `over`, `returncode`, `swept` and `oom_kills` are known when `wait` has returned."""
 
     def __init__(self, shim: Shim, number: int, pid: int, start_time: int | None) -> None:
         self._shim, self.number, self.pid, self.start_time = shim, number, pid, start_time
         self.over = False
         self.returncode: int | None = None
-        self.swept = 0
+        self.swept = self.oom_kills = 0
 
     async def wait(self) -> int | None:
         """The exit code; None when the shim died before the command, which has ended too by now."""
         told = await self._shim.end_of(self.number)
         if told is not None:
-            self.over, self.returncode, self.swept = True, told.exit_code, told.swept
+            self.over, self.returncode = True, told.exit_code
+            self.swept, self.oom_kills = told.swept, told.oom_kills
             return self.returncode
         log.error("the process that watched Terraform is gone; its exit code is not known", extra={"pid": self.pid})
         while self._runs():  # noqa: ASYNC110 - it is not our child, so nobody tells us
@@ -164,6 +170,8 @@ class Shim:
             "env": dict(env),
             "grace": grace,
             "second": second,
+            "oom_scores": oom.scores(),
+            "oom_counter": oom.counter(),
         }
         if not await self.order(order, descriptors=(out, err)):
             raise _gone()

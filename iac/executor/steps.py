@@ -18,7 +18,8 @@ from iac.errors import IacError, Invalid, StorageFull, Unavailable
 from iac.executor import terraform, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.binaries import Binaries
-from iac.executor.left_state import StateLost, find_state
+from iac.executor.checkpoints import with_checkpoints
+from iac.executor.left_state import StateLost, find_state, has_no_room
 from iac.executor.run import Run, StepFailed, failure_of, sha256
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,10 @@ async def plan(run: Run, accessor: DataAccessor) -> None:
     run.begin("planning")
     arguments = terraform.plan(run.data.bundle, run.workdir, run.var_files)
     ended = await run.terraform(arguments, allowed=(0, 2), failed="plan_failed")
+    if not run.workdir.plan.exists():
+        # A Go program that panics exits with 2 as well, which here would mean "there are changes".
+        told = f"terraform plan ended with exit code {ended.exit_code} and left no plan: it crashed; the log says why."
+        raise StepFailed("plan_failed", told, exit_code=ended.exit_code)
     run.begin("saving_plan")
     await run.terraform(terraform.show_plan(run.workdir), output=run.workdir.plan_json, failed="show_failed")
     saved, planned = await trio.to_thread.run_sync(_read_plan, run, ended.exit_code)
@@ -139,7 +144,8 @@ async def apply(run: Run, accessor: DataAccessor) -> None:
     """`terraform apply`. Whatever it comes to, the state on disk is stored before anything else happens."""
     run.begin("applying")
     try:
-        await run.terraform(terraform.apply(run.workdir), failed="apply_failed")
+        work = partial(run.terraform, terraform.apply(run.workdir), failed="apply_failed")
+        await with_checkpoints(run, accessor, work)
     finally:
         # The exit code alone decides: an apply that came to its end although it was told to stop is done.
         run.done = run.facts.ended is not None and run.facts.ended.exit_code == 0
@@ -155,24 +161,45 @@ async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
     """
     run.begin("saving_state")
     run.state_safe = False
+    before = run.before.data if run.before is not None else None
     try:
-        before = run.before.data if run.before is not None else None
         found = await trio.to_thread.run_sync(find_state, run.workdir, before)
         if found is None:
             run.state_safe = True
             run.say("the state did not change")
             return None
-        push = StatePush(data=found, sha256=sha256(found))
-        receipt = await until_stored(
-            partial(accessor.save_state_version, run.order, push), within=run.policy.store_within
-        )
+        receipt = await _stored(run, accessor, found.data)
+        run.no_room = found.astray and has_no_room(run.workdir, len(found.data))
     except (IacError, OSError, StateLost) as error:
-        log.error("the state of an apply was not stored", extra={"error": str(error)})
+        log.error("the state of an apply was not stored", extra={"task_id": run.order.task_id, "error": str(error)})
         run.say(f"the state was NOT stored: {error}; it stays in the work directory on this host")
+        if isinstance(error, StateLost):
+            await _keep_newest(run, accessor)
         return None
     run.state_safe = True
     run.say(f"state {receipt.serial} stored ({receipt.verdict})" + (f": {receipt.reason}" if receipt.reason else ""))
     return receipt
+
+
+async def _stored(run: Run, accessor: DataAccessor, data: bytes, *, only_partial: bool = False) -> StateReceipt:
+    push = StatePush(data=data, sha256=sha256(data), partial=only_partial)
+    return await until_stored(partial(accessor.save_state_version, run.order, push), within=run.policy.store_within)
+
+
+async def _keep_newest(run: Run, accessor: DataAccessor) -> None:
+    """Nothing that Terraform left can be read: then the newest that could be, or what it began with, is better than nothing.
+
+    As a checkpoint only, because the apply did more than it tells of.
+    """
+    newest = run.unsent or (run.before.data if run.before is not None else None)
+    if newest is None:
+        return
+    try:
+        receipt = await _stored(run, accessor, newest, only_partial=True)
+    except IacError as error:
+        log.error("not even a checkpoint was stored", extra={"task_id": run.order.task_id, "error": error.message})
+    else:
+        run.say(f"state {receipt.serial}, the newest that could be read, is known to the platform ({receipt.verdict})")
 
 
 async def until_stored(call: Callable[[], Awaitable[T]], *, within: float) -> T:

@@ -2,6 +2,7 @@
 
 assignment.json   the order and what else is to be remembered, so that a later start knows whose directory this is
 masked.json       what must not be seen in the log, so that a later start masks alike
+result.json       how it ended, from the moment when it is told: a later start tells the same
 config/           the frozen files; Terraform runs in it, or in the workspace's working directory inside it
 data/             TF_DATA_DIR          tmp/   TMPDIR, and the mark by which leftover processes are found
 home/             HOME                 state/ the local backend's state
@@ -20,7 +21,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from iac.domain.archives import File
-from iac.domain.work import RunTask
+from iac.domain.work import Result, RunTask
 from iac.errors import StorageFull
 
 FILE_MODE, EXECUTABLE_MODE = 0o600, 0o700
@@ -97,6 +98,10 @@ class Workdir:
         return self.root / "masked.json"
 
     @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
     def lock_hcl(self) -> Path:
         return self.cwd / ".terraform.lock.hcl"
 
@@ -151,6 +156,22 @@ def masked_values(workdir: Workdir) -> tuple[str, ...]:
 def remembered(workdir: Workdir) -> Remembered:
     """Raises OSError, msgspec.DecodeError."""
     return msgspec.json.decode(workdir.assignment.read_bytes(), type=Remembered)
+
+
+def note_result(workdir: Workdir, result: Result, *, durable: bool) -> None:
+    """To be called before it is told to anybody. Raises OSError."""
+    if workdir.root.is_dir():  # not to be made again for this alone
+        draft = workdir.result.with_suffix(".new")
+        write_file(draft, msgspec.json.encode(result), durable=durable)
+        draft.replace(workdir.result)
+
+
+def noted_result(workdir: Workdir) -> Result | None:
+    """How the run ended; None if it did not come so far, or only a part of it was written."""
+    try:
+        return msgspec.json.decode(workdir.result.read_bytes(), type=Result)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def write_files(directory: Path, files: Mapping[str, File]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from datetime import datetime
 
@@ -10,7 +11,7 @@ import msgspec
 from iac.domain.bundles import Inputs, decode_bundle, encode_bundle, freeze
 from iac.domain.records import Action, Task, Workspace
 from iac.domain.work import Bundle
-from iac.errors import Conflict, NotFound, PlanStale
+from iac.errors import Conflict, Invalid, NotFound, PlanStale
 from iac.store import audit, configurations, plans, resources, tasks, variables, workspaces
 from iac.store.database import Connection
 from iac.store.sealing import Keyring
@@ -33,12 +34,18 @@ def _purpose(task_id: int) -> str:
     return f"bundle:{task_id}"
 
 
-async def create(c: Connection, keyring: Keyring, workspace: str, asked: NewTask, *, by: str) -> Task:
-    """The new task, queued already if nothing stands before it.
+async def create(
+    c: Connection, keyring: Keyring, workspace: str, asked: NewTask, *, by: str, key: str | None = None
+) -> Task:
+    """The new task, queued already if nothing stands before it; or the one that the same person asked for under this `key`.
 
-    Raises NotFound, Conflict (no_configuration), Invalid for inputs that cannot be assembled, PlanStale.
+    Raises NotFound, Conflict (no_configuration), Invalid for inputs that cannot be assembled, and for a key under which
+    something else was asked for, PlanStale.
     """
     held = await workspaces.hold(c, workspace)
+    digest_of_request = None if key is None else hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
+    if key is not None and (made := await _made_before(c, held, by, key, digest_of_request)) is not None:
+        return made
     if asked.plan_task_id is not None:
         encoded, planned = await _inputs_of_plan(c, keyring, held, asked.plan_task_id)
     else:
@@ -48,11 +55,11 @@ async def create(c: Connection, keyring: Keyring, workspace: str, asked: NewTask
     await c.run(
         """INSERT INTO task (id, workspace_id, action, phase, status, execution_mode, priority, auto_apply, targets,
                              replace, message, created_by, bundle_digest, bundle, terraform_version, plan_task_id,
-                             retry_of, plan_digest, has_changes, pool_id)
+                             retry_of, plan_digest, has_changes, pool_id, request_key, request_digest)
            OVERRIDING SYSTEM VALUE
            VALUES (:id, :workspace_id, :action, :phase, 'pending', :execution_mode, :priority, :auto_apply, :targets,
                    :replace, :message, :by, :digest, :bundle, :terraform_version, :plan_task_id,
-                   :retry_of, :plan_digest, :has_changes, :pool_id)""",
+                   :retry_of, :plan_digest, :has_changes, :pool_id, :request_key, :request_digest)""",
         id=task_id,
         workspace_id=held.id,
         action=asked.action,
@@ -72,10 +79,33 @@ async def create(c: Connection, keyring: Keyring, workspace: str, asked: NewTask
         plan_digest=None if planned is None else planned.plan_digest,
         has_changes=None if planned is None else planned.has_changes,
         pool_id=held.pool_id if held.execution_mode == "agent" else None,
+        request_key=key,
+        request_digest=digest_of_request,
     )
     await audit.note(c, by, "task.create", f"task-{task_id}", workspace=held.id, action=asked.action)
     queued = await tasks.advance(c, held.id)
     return queued.get(task_id) or await tasks.get(c, task_id)
+
+
+async def _made_before(c: Connection, workspace: Workspace, by: str, key: str, digest: str | None) -> Task | None:
+    """The task of an earlier request; the workspace is held, so no other one is on its way. Raises Invalid."""
+    row = await c.first(
+        """SELECT id, request_digest FROM task
+           WHERE workspace_id = :workspace AND created_by = :by AND request_key = :key""",
+        workspace=workspace.id,
+        by=by,
+        key=key,
+    )
+    if row is None:
+        return None
+    if row["request_digest"] != digest:
+        raise Invalid(
+            f"This Idempotency-Key was used for task {row['id']}, which was asked for otherwise; use a new key for each "
+            "new request.",
+            path="Idempotency-Key",
+            code="idempotency_key_reused",
+        )
+    return await tasks.get(c, row["id"])
 
 
 def _auto_apply(workspace: Workspace, asked: NewTask) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -19,8 +19,11 @@ MOST_FAILED, MOST_NEWCOMERS = 50, 20
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """`failed` are those that nothing was run after in their workspace; `names` those of agents and pools by id."""
+    """As of `now`, by the database's clock. `failed` are those that nothing was run after in their workspace; `names` those
+    of agents and pools by id.
+    """
 
+    now: datetime
     open: list[Task]
     failed: list[Task]
     plans: Mapping[int, PlanFacts]
@@ -32,12 +35,13 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def situation(c: Connection) -> Situation:
-    found = await tasks.waiting_and_running(c)
+    found, now = await tasks.waiting_and_running(c)
     failed = await _failed(c)
     planned = [task.id for task in found if task.status == "planned"]
     applying = [task.id for task in found if task.phase == "apply" and task.status in ("running", "cancelling")]
     ids = {each for task in [*found, *failed] for each in (task.agent_id, task.pool_id) if each is not None}
     return Situation(
+        now=now,
         open=found,
         failed=failed,
         plans=await plans.summaries(c, planned) if planned else {},

@@ -22,9 +22,6 @@ _COLUMNS = """
     t.cancel_id, t.cancel_reason, t.cancel_force
 """
 _FROM = "FROM assignment s JOIN task t ON t.id = s.task_id"
-_HELD = "t.fence = s.fence AND t.assignment_id = s.id AND t.status IN ('assigned', 'running', 'cancelling')"
-
-
 _VERBS: Mapping[type[Event], str] = {
     Lose: "task.lost",
     Heard: "task.recovered",
@@ -52,11 +49,6 @@ async def of_agents(c: Connection, agent_ids: Sequence[str], fences: Collection[
     for row in rows:
         found[row["agent_id"]][row["fence"]] = _from_row(row)
     return found
-
-
-async def under_way(c: Connection) -> list[Standing]:
-    """Every assignment that some agent has to work on now."""
-    return [_from_row(row) for row in await c.all(f"SELECT {_COLUMNS} {_FROM} WHERE {_HELD}")]
 
 
 async def reported(c: Connection, fence: int) -> str | None:

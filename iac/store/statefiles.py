@@ -1,28 +1,52 @@
-"""State versions: raw bytes, sealed; judged under the workspace's row lock; never refused when an apply sends them."""
+"""State versions: raw bytes, sealed; what is read of them, and what users write. What applies send: see state_pushes."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from iac.domain import states
-from iac.domain.records import StateVersion, Workspace
-from iac.domain.state_verdicts import Current, Push, Verdict, check_upload, judge, rollback
+from iac.domain.records import StateVerdict, StateVersion, Workspace
+from iac.domain.state_verdicts import Current, Upload, Verdict, check_upload, promotion, rollback
 from iac.domain.states import StateHeader
-from iac.domain.work import CurrentState, RunTask, StatePush, StateReceipt
-from iac.errors import Invalid, NotFound
+from iac.domain.work import CurrentState, RunTask
+from iac.errors import Conflict, Invalid, NotFound
 from iac.store import audit, workspaces
 from iac.store.database import Connection, Row
 from iac.store.identity import new_id
 from iac.store.sealing import Keyring
 
-_COLUMNS = """id, workspace_id, serial, lineage, sha256, size, verdict, reason, task_id, fence, partial, rollback_of,
-              terraform_version, resource_count, created_by, created_at"""
-_UNREADABLE = StateHeader(version=0, terraform_version="", serial=-1, lineage="", resource_count=0, output_names=())
+COLUMNS = """id, workspace_id, serial, lineage, sha256, size, verdict, reason, task_id, fence, partial, rollback_of,
+             promotion_of, promoted_at, terraform_version, resource_count, created_by, created_at"""
+UNREADABLE = StateHeader(version=0, terraform_version="", serial=-1, lineage="", resource_count=0, output_names=())
+"""What is written down of bytes that are no state."""
+LISTED: tuple[StateVerdict, ...] = ("current", "superseded", "quarantined")
+APART: tuple[StateVerdict, ...] = ("quarantined", "checkpoint")
+"""Stored, and never current so far."""
 
 
-def _sealed(keyring: Keyring, version_id: str, data: bytes) -> bytes:
-    return keyring.seal(zlib.compress(data, 1), f"state:{version_id}")
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A state as it is stored, under the id that it is sealed for. `header` is None for bytes that are no state."""
+
+    version_id: str
+    header: StateHeader | None
+    sha256: str
+    size: int
+    sealed: bytes
+
+
+def pack(keyring: Keyring, data: bytes) -> Packed:
+    """Reads, compresses and seals: a second for a state of a hundred megabytes, so not in the loop when it may be large."""
+    version_id = new_id("sv")
+    try:
+        header = states.inspect(data)
+    except Invalid:
+        header = None
+    sealed = keyring.seal(zlib.compress(data, 1), f"state:{version_id}")
+    return Packed(version_id, header, hashlib.sha256(data).hexdigest(), len(data), sealed)
 
 
 def _opened(keyring: Keyring, row: Row) -> bytes:
@@ -40,46 +64,8 @@ async def current(c: Connection, keyring: Keyring, workspace_id: str) -> Current
     return CurrentState(data=_opened(keyring, row), sha256=row["sha256"], serial=row["serial"], lineage=row["lineage"])
 
 
-async def push(
-    c: Connection, keyring: Keyring, order: RunTask, sent: StatePush, *, revoked: bool = False
-) -> StateReceipt:
-    """Stores what an apply left behind, with the verdict that it deserves. Idempotent by (task, sha256).
-
-    `revoked`: the sender has no say any more, so that what it sends is only kept apart.
-
-    Raises NotFound when there is no such task at all.
-    """
-    workspace_id = await c.value("SELECT workspace_id FROM task WHERE id = :id", id=order.task_id)
-    if workspace_id is None:
-        raise NotFound(f"There is no task {order.task_id}.")
-    workspace = await workspaces.hold(c, workspace_id)
-    header = _header(sent.data)
-    verdict = judge(await _standing(c, workspace), await _push(c, order, sent, header, revoked=revoked))
-    if not verdict.stores:
-        serial = await c.value(
-            "SELECT serial FROM state_version WHERE workspace_id = :id AND sha256 = :sha256 LIMIT 1",
-            id=workspace.id,
-            sha256=sent.sha256,
-        )
-        return StateReceipt(verdict="duplicate", serial=serial)
-    if verdict.outcome != "checkpoint":
-        await audit.note(
-            c, f"task-{order.task_id}", "state.push", workspace.id, fence=order.fence, verdict=verdict.outcome,
-            serial=header.serial if header else None, sha256=sent.sha256,
-        )  # fmt: skip
-    await _forget_checkpoint(c, order.task_id, sent.sha256)
-    await _store(c, keyring, workspace, sent.data, header=header or _UNREADABLE, verdict=verdict, order=order)
-    return StateReceipt(verdict=verdict.outcome, serial=header.serial if header else None, reason=verdict.message)
-
-
-def _header(data: bytes) -> StateHeader | None:
-    try:
-        return states.inspect(data)
-    except Invalid:
-        return None
-
-
-async def _standing(c: Connection, workspace: Workspace) -> Current | None:
+async def standing(c: Connection, workspace: Workspace) -> Current | None:
+    """What a new state is judged against. The caller holds the workspace's row."""
     row = await c.first(
         "SELECT serial, lineage, sha256 FROM state_version WHERE workspace_id = :id AND verdict = 'current'",
         id=workspace.id,
@@ -87,78 +73,58 @@ async def _standing(c: Connection, workspace: Workspace) -> Current | None:
     return None if row is None else Current(**row, state_fence=workspace.state_fence)
 
 
-async def _push(c: Connection, order: RunTask, sent: StatePush, header: StateHeader | None, *, revoked: bool) -> Push:
-    known = await c.all("SELECT sha256, verdict FROM state_version WHERE task_id = :id", id=order.task_id)
-    return Push(
-        task_fence=await c.value("SELECT fence FROM task WHERE id = :id", id=order.task_id),
-        assignment_fence=order.fence,
-        sha256=sent.sha256,
-        header=header,
-        known_hashes=frozenset(row["sha256"] for row in known if row["verdict"] != "checkpoint"),
-        checkpoint_hashes=frozenset(row["sha256"] for row in known if row["verdict"] == "checkpoint"),
-        partial=sent.partial,
-        revoked=revoked,
-    )
-
-
-async def _forget_checkpoint(c: Connection, task_id: int, sha256: str) -> None:
-    """A checkpoint that turns out to be the final state is stored once, as what it is now."""
-    await c.run(
-        "DELETE FROM state_version WHERE task_id = :id AND sha256 = :sha256 AND verdict = 'checkpoint'",
-        id=task_id,
-        sha256=sha256,
-    )
-
-
-async def _store(
+async def store(
     c: Connection,
-    keyring: Keyring,
     workspace: Workspace,
-    data: bytes,
+    packed: Packed,
     *,
-    header: StateHeader,
     verdict: Verdict,
     order: RunTask | None = None,
+    partial: bool = False,
     by: str = "",
     rollback_of: int | None = None,
-) -> str:
+    promotion_of: str | None = None,
+) -> None:
+    """Writes the version, and makes it the current one if that is the verdict. The caller holds the workspace's row."""
+    header = packed.header or UNREADABLE
     if verdict.outcome == "current":
-        await _succeed(c, workspace, header, order.fence if order else workspace.state_fence)
-    version_id = new_id("sv")
+        await succeed(c, workspace.id, header, order.fence if order else workspace.state_fence)
     await c.run(
         """INSERT INTO state_version (id, workspace_id, serial, lineage, sha256, size, verdict, reason, task_id, fence,
-                                      partial, rollback_of, terraform_version, resource_count, data, created_by)
+                                      partial, rollback_of, promotion_of, terraform_version, resource_count, data,
+                                      created_by)
            VALUES (:id, :workspace_id, :serial, :lineage, :sha256, :size, :verdict, :reason, :task_id, :fence,
-                   :partial, :rollback_of, :terraform_version, :resource_count, :data, :by)""",
-        id=version_id,
+                   :partial, :rollback_of, :promotion_of, :terraform_version, :resource_count, :data, :by)""",
+        id=packed.version_id,
         workspace_id=workspace.id,
         serial=header.serial,
         lineage=header.lineage,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
+        sha256=packed.sha256,
+        size=packed.size,
         verdict=verdict.outcome,
         reason=verdict.message,
         task_id=order.task_id if order else None,
         fence=order.fence if order else None,
-        partial=verdict.outcome == "checkpoint",
+        partial=partial,
         rollback_of=rollback_of,
+        promotion_of=promotion_of,
         terraform_version=header.terraform_version,
         resource_count=header.resource_count,
-        data=_sealed(keyring, version_id, data),
+        data=packed.sealed,
         by=by or (f"task {order.task_id}" if order else ""),
     )
-    return version_id
 
 
-async def _succeed(c: Connection, workspace: Workspace, header: StateHeader, fence: int) -> None:
+async def succeed(c: Connection, workspace_id: str, header: StateHeader, fence: int) -> None:
+    """Makes room for a new current state, and writes down on the workspace what it is."""
     await c.run(
         "UPDATE state_version SET verdict = 'superseded' WHERE workspace_id = :id AND verdict = 'current'",
-        id=workspace.id,
+        id=workspace_id,
     )
     await c.run(
         """UPDATE workspace SET current_serial = :serial, lineage = :lineage, state_fence = :fence,
                                 state_uncertain = false, updated_at = now() WHERE id = :id""",
-        id=workspace.id,
+        id=workspace_id,
         serial=header.serial,
         lineage=header.lineage,
         fence=fence,
@@ -174,16 +140,17 @@ async def upload(
     """
     workspace = await _writable(c, workspace_key, by, token)
     header = states.inspect(data)
-    standing = await _standing(c, workspace)
-    decision = check_upload(standing, header, hashlib.sha256(data).hexdigest(), force=force)
+    decision = check_upload(await standing(c, workspace), header, hashlib.sha256(data).hexdigest(), force=force)
     if decision.duplicate:
         return await version(c, workspace.id, "current")
-    if decision.serial != header.serial:
-        data = states.with_serial(data, decision.serial)
-        header = states.inspect(data)
-    version_id = await _store(c, keyring, workspace, data, header=header, verdict=Verdict("current"), by=by)
-    await audit.note(c, by, "state.upload", workspace.id, serial=header.serial, force=force)
-    return await _by_id(c, version_id)
+    packed = pack(keyring, _renumbered(data, header, decision))
+    await store(c, workspace, packed, verdict=Verdict("current"), by=by)
+    await audit.note(c, by, "state.upload", workspace.id, serial=decision.serial, force=force)
+    return await _by_id(c, packed.version_id)
+
+
+def _renumbered(data: bytes, header: StateHeader, decision: Upload) -> bytes:
+    return data if decision.serial == header.serial else states.with_serial(data, decision.serial)
 
 
 async def roll_back(
@@ -194,17 +161,63 @@ async def roll_back(
     Raises NotFound, Conflict (state_lineage_differs), WorkspaceLocked.
     """
     workspace = await _writable(c, workspace_key, by, token)
-    standing = await _standing(c, workspace)
+    now = await standing(c, workspace)
     old = await _with_data(c, workspace.id, str(serial))
-    if standing is None:
+    if now is None:
         raise NotFound(f"Workspace {workspace.name} has no state yet.")
-    data = rollback(standing, _opened(keyring, old))
+    packed = pack(keyring, rollback(now, _opened(keyring, old)))
+    await store(c, workspace, packed, verdict=Verdict("current"), by=by, rollback_of=old["serial"])
+    await audit.note(c, by, "state.rollback", workspace.id, to=serial, serial=now.serial + 1)
+    return await _by_id(c, packed.version_id)
+
+
+async def promote(
+    c: Connection,
+    keyring: Keyring,
+    workspace_key: str,
+    version_id: str,
+    *,
+    force: bool,
+    expected: int | None,
+    by: str,
+    token: str | None,
+) -> StateVersion:
+    """Makes a state that was kept apart the current one, as a new version; the old one stays as it is, and says so.
+
+    `expected` is the current serial that the admin has seen. Raises NotFound, WorkspaceLocked, Invalid (state_invalid),
+    Conflict: not_apart, state_moved (it is another serial meanwhile), state_lineage_differs unless `force`.
+    """
+    workspace = await _writable(c, workspace_key, by, token)
+    kept = await version(c, workspace.id, version_id)
+    if kept.verdict not in APART:
+        raise Conflict(
+            f"State version {kept.id} is {kept.verdict}: only one that is kept apart (quarantined, or a checkpoint) can be "
+            "promoted. For one that was current before, use rollback.",
+            code="not_apart",
+            verdict=kept.verdict,
+        )
+    now = await standing(c, workspace)
+    if expected is not None and expected != (now.serial if now else None):
+        raise Conflict(
+            f"The workspace is at serial {now.serial if now else None}, not at {expected} any more; look again.",
+            code="state_moved",
+            current_serial=now.serial if now else None,
+        )
+    data = _opened(keyring, await _with_data(c, workspace.id, kept.id))
     header = states.inspect(data)
-    version_id = await _store(
-        c, keyring, workspace, data, header=header, verdict=Verdict("current"), by=by, rollback_of=old["serial"]
-    )
-    await audit.note(c, by, "state.rollback", workspace.id, to=serial, serial=header.serial)
-    return await _by_id(c, version_id)
+    decision = promotion(now, header, kept.sha256, force=force)
+    if decision.duplicate:
+        made = await version(c, workspace.id, "current")
+    else:
+        packed = pack(keyring, _renumbered(data, header, decision))
+        await store(c, workspace, packed, verdict=Verdict("current"), by=by, promotion_of=kept.id)
+        made = await _by_id(c, packed.version_id)
+    await c.run("UPDATE state_version SET promoted_at = now() WHERE id = :id", id=kept.id)
+    await audit.note(
+        c, by, "state.promote", workspace.id, version=kept.id, sha256=kept.sha256, task=kept.task_id, force=force,
+        serial=made.serial,
+    )  # fmt: skip
+    return made
 
 
 async def _writable(c: Connection, workspace_key: str, by: str, token: str | None) -> Workspace:
@@ -216,8 +229,10 @@ async def _writable(c: Connection, workspace_key: str, by: str, token: str | Non
     return workspace
 
 
-async def page(c: Connection, workspace_id: str, *, limit: int, before: str | None) -> list[StateVersion]:
-    """Newest first, quarantined ones included, checkpoints not; those older than the version `before`.
+async def page(
+    c: Connection, workspace_id: str, *, limit: int, before: str | None, verdicts: Sequence[StateVerdict] = ()
+) -> list[StateVersion]:
+    """Newest first, those older than the version `before`; without `verdicts` all but checkpoints.
 
     Raises Invalid if there is no such one.
     """
@@ -228,13 +243,24 @@ async def page(c: Connection, workspace_id: str, *, limit: int, before: str | No
     ):
         raise Invalid("This cursor is not from a page of this list; begin without one.", path="$.cursor")
     rows = await c.all(
-        f"""SELECT {_COLUMNS} FROM state_version WHERE workspace_id = :workspace_id AND verdict <> 'checkpoint'
+        f"""SELECT {COLUMNS} FROM state_version WHERE workspace_id = :workspace_id AND verdict = ANY(:verdicts)
             AND (CAST(:before AS text) IS NULL OR (created_at, id) <
                  (SELECT created_at, id FROM state_version WHERE id = :before))
             ORDER BY created_at DESC, id DESC LIMIT :limit""",
         workspace_id=workspace_id,
+        verdicts=list(verdicts or LISTED),
         before=before,
         limit=limit,
+    )
+    return [StateVersion(**row) for row in rows]
+
+
+async def of_task(c: Connection, task_id: int) -> list[StateVersion]:
+    """What a task has stored, newest first; checkpoints about which nobody has decided are not among it."""
+    rows = await c.all(
+        f"""SELECT {COLUMNS} FROM state_version WHERE task_id = :id AND verdict <> 'checkpoint'
+            ORDER BY created_at DESC, id DESC""",
+        id=task_id,
     )
     return [StateVersion(**row) for row in rows]
 
@@ -243,7 +269,7 @@ async def version(c: Connection, workspace_id: str, which: str) -> StateVersion:
     """`which` is "current", a serial, or an id. Raises NotFound."""
     where, value = _which(which)
     row = await c.first(
-        f"SELECT {_COLUMNS} FROM state_version WHERE workspace_id = :workspace_id AND {where}",
+        f"SELECT {COLUMNS} FROM state_version WHERE workspace_id = :workspace_id AND {where}",
         workspace_id=workspace_id,
         **value,
     )
@@ -272,7 +298,7 @@ async def _with_data(c: Connection, workspace_id: str, which: str) -> Row:
 
 
 async def _by_id(c: Connection, version_id: str) -> StateVersion:
-    row = await c.first(f"SELECT {_COLUMNS} FROM state_version WHERE id = :id", id=version_id)
+    row = await c.first(f"SELECT {COLUMNS} FROM state_version WHERE id = :id", id=version_id)
     if row is None:
         raise _no_version(version_id)
     return StateVersion(**row)

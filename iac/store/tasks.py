@@ -6,7 +6,7 @@ Lock order, everywhere: the workspace's row, then the task's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ COLUMNS = """
 FROM = "FROM task t JOIN workspace w ON w.id = t.workspace_id"
 _CONFIRMATION = ("confirmed_by", "confirmed_at", "confirm_comment", "confirmed_digest")
 _LISTS = frozenset({"targets", "replace"})
+NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 def from_row(row: Row) -> Task:
@@ -212,12 +213,13 @@ async def advance(c: Connection, workspace_id: str) -> dict[int, Task]:
     return queued
 
 
-async def waiting_and_running(c: Connection) -> list[Task]:
-    """All tasks that are not over, oldest first."""
+async def waiting_and_running(c: Connection) -> tuple[list[Task], datetime]:
+    """All tasks that are not over, oldest first, and the time by the clock that writes their rows (any, without rows)."""
     rows = await c.all(
-        f"SELECT {COLUMNS} {FROM} WHERE t.status NOT IN ('cancelled', 'succeeded', 'failed') ORDER BY t.id"
+        f"""SELECT {COLUMNS}, clock_timestamp() AS now {FROM}
+            WHERE t.status NOT IN ('cancelled', 'succeeded', 'failed') ORDER BY t.id"""
     )
-    return [from_row(row) for row in rows]
+    return [from_row(row) for row in rows], rows[0]["now"] if rows else NO_TIME
 
 
 class Filter(msgspec.Struct, frozen=True):

@@ -18,7 +18,9 @@ COLUMNS = """
     w.id, w.name, w.description, w.execution_mode, w.engine, w.terraform_version, w.working_directory, w.auto_apply,
     w.provider_config, w.tags, w.lock_kind, w.lock_owner, w.lock_token, w.lock_reason, w.locked_at, w.state_fence,
     w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at, w.pool_id,
-    (SELECT p.name FROM agent_pool p WHERE p.id = w.pool_id) AS pool_name
+    (SELECT p.name FROM agent_pool p WHERE p.id = w.pool_id) AS pool_name,
+    (SELECT count(*) FROM state_version s
+     WHERE s.workspace_id = w.id AND s.verdict = 'quarantined' AND s.promoted_at IS NULL) AS states_apart
 """
 _CHANGEABLE = frozenset(
     {

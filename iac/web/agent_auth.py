@@ -32,6 +32,8 @@ CHUNKS = Rate(per_second=1.0, burst=60)
 NOTES = Rate(per_second=2.0, burst=60)
 RESULTS = Rate(per_second=0.5, burst=30)
 STATES = Rate(per_second=10 / 60, burst=10)
+CHECKPOINTS = Rate(per_second=1.0, burst=10)
+"""Apart from the states that an apply ends with: those must never wait because of these."""
 
 
 def authenticator(database: Database) -> Authenticate:

@@ -42,7 +42,7 @@ from iac.domain.work import Result, RunTask, SavedPlan, StatePush, TaskData
 from iac.errors import BadRequest, Fenced, Forbidden, IacError, Invalid, Unavailable
 from iac.store import assignments, logs, pools, standings, tasks
 from iac.store.database import Connection
-from iac.web.agent_auth import CHUNKS, NOTES, RESULTS, STATES, asked_path, one_of, peer, within
+from iac.web.agent_auth import CHECKPOINTS, CHUNKS, NOTES, RESULTS, STATES, asked_path, one_of, peer, within
 from iac.web.errors import answer_for
 from iac.web.platform import Platform
 from iac.web.routing import JSON, MIB, Api, Call, Method, NoQuery
@@ -293,7 +293,7 @@ def _result(body: StatusBody) -> Result:
 
 
 def _files(api: Api, platform: Platform) -> None:
-    states, inflating = Rates(STATES), trio.CapacityLimiter(1)
+    states, checkpoints, inflating = Rates(STATES), Rates(CHECKPOINTS), trio.CapacityLimiter(1)
 
     @_operation(
         api, platform, "POST", "/state", "Store a state; nothing that an apply left behind is ever refused",
@@ -303,7 +303,7 @@ def _files(api: Api, platform: Platform) -> None:
         held: AssignmentRecord = call.caller
         if held.phase != "apply":
             raise Forbidden("A plan leaves no state behind.", code="wrong_scope")
-        within(states, held.fence, "states")
+        within(checkpoints if call.body.partial else states, held.fence, "states")
         unpack = partial(
             log_chunks.unpacked, packed_limit=STATE_LIMIT, limit=STATE_INFLATED, too_large="state_too_large"
         )

@@ -16,6 +16,7 @@ from iac.web import (
     docs,
     errors,
     inputs,
+    known,
     log_reading,
     logs,
     openapi,
@@ -31,30 +32,18 @@ from iac.web.ui import app as ui
 from iac.web.ui import mistakes
 from iac.web.ui.gate import Gate, signed_in_or
 
+_AREAS = (
+    *(workspaces, inputs, tasks, known, logs, log_reading, states, pools, access),
+    *(agent_routes, agent_tasks, agent_control),
+)
 OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
-
-
-AREAS = (
-    workspaces,
-    inputs,
-    tasks,
-    logs,
-    log_reading,
-    states,
-    pools,
-    access,
-    agent_routes,
-    agent_tasks,
-    agent_control,
-)
-"""In the order in which the API description has them."""
 
 
 def api_of(platform: Platform) -> Api:
     """The route table."""
     api = Api()
-    for area in AREAS:
+    for area in _AREAS:
         area.declare(api, platform)
     return api
 

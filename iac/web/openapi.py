@@ -11,7 +11,7 @@ import msgspec
 
 from iac import __version__
 from iac.domain.bodies import ErrorView
-from iac.web.routing import JSON, NoQuery, Operation
+from iac.web.routing import JSON, KEY, LONGEST_KEY, NoQuery, Operation
 
 _KINDS = ("user", "pool", "session", "task")
 _REF = "#/components/schemas/{name}"
@@ -73,7 +73,7 @@ def _operation(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [operation.tag],
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation), *_key_parameter(operation)],
         "responses": {str(status): _response(operation, status, schemas) for status in operation.statuses},
         "security": [{f"{kind}_token": []} for kind in operation.auth.split("_or_")] if operation.guarded else [],
     }
@@ -123,3 +123,11 @@ def _query_parameters(operation: Operation) -> list[dict[str, object]]:
         {"name": name, "in": "query", "required": False, "schema": shape, "description": about}
         for name, shape in definition["properties"].items()
     ]
+
+
+def _key_parameter(operation: Operation) -> list[dict[str, object]]:
+    if not operation.keyed:
+        return []
+    about = "The same request under the same key is carried out once, and answered with what it made the first time."
+    shape = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY}
+    return [{"name": KEY, "in": "header", "required": False, "schema": shape, "description": about}]

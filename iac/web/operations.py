@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from iac.actors.local_runner import LOCAL
-from iac.domain import bodies, plan_masking, plans, states
+from iac.domain import bodies, plan_masking, plans, state_bodies, states
 from iac.domain.lifecycle import Cancel, Confirm, Discard, Effect, Event, Resolve
 from iac.domain.messages import Wanted
-from iac.domain.records import Task
+from iac.domain.records import LOCAL, Task
 from iac.domain.redaction import MIN_SECRET, Masker
 from iac.domain.work import BundleVariable, PlanFacts
 from iac.errors import Conflict, IllegalTransition
 from iac.executor.terraform import sensitive_values
-from iac.store import agents, creation, tasks
+from iac.store import agents, creation, state_pushes, tasks
 from iac.store import plans as stored_plans
 from iac.store.creation import NewTask, stale
 from iac.store.database import Connection
@@ -68,8 +67,11 @@ async def _beside(c: Connection, records: Sequence[Task]) -> _Beside:
     return _Beside(facts, await agents.names_of(c, sorted(ids)) if ids else {})
 
 
-async def create(platform: Platform, workspace: str, asked: NewTask, *, by: str) -> bodies.TaskView:
-    task = await platform.write(creation.create, platform.keyring, workspace, asked, by=by)
+async def create(
+    platform: Platform, workspace: str, asked: NewTask, *, by: str, key: str | None = None
+) -> bodies.TaskView:
+    """Under one `key` a person makes one task, however often it is asked for."""
+    task = await platform.write(creation.create, platform.keyring, workspace, asked, by=by, key=key)
     # Handing it out comes before answering: its runner need not wait for us, and the answer says why it waits, if it does.
     await platform.dispatcher.settled(within=SETTLES_WITHIN)
     return (await shown(platform, [task]))[0]
@@ -130,20 +132,26 @@ async def discard(platform: Platform, task_id: int, *, by: str, comment: str) ->
     return await show(platform, task_id)
 
 
-async def resolve(platform: Platform, task_id: int, *, by: str, comment: str, unlock: bool) -> bodies.TaskView:
-    """A human says that a lost apply is over; whatever its runner still sends is fenced from here on."""
-    await platform.write(_resolve, task_id, by=by, comment=comment, unlock=unlock)
+async def resolve(platform: Platform, task_id: int, asked: state_bodies.ResolveRequest, *, by: str) -> bodies.TaskView:
+    """A human says that a lost apply is over; whatever its runner still sends is fenced from here on.
+
+    Raises NotFound, AlreadyFinal, IllegalTransition, and Conflict where its checkpoint cannot be adopted as asked.
+    """
+    await platform.write(_resolve, task_id, asked, by=by)
     platform.task_changed.ring(task_id)
     return await show(platform, task_id)
 
 
-async def _resolve(c: Connection, task_id: int, *, by: str, comment: str, unlock: bool) -> Moved:
+async def _resolve(c: Connection, task_id: int, asked: state_bodies.ResolveRequest, *, by: str) -> None:
     fence = await tasks.next_fence(c)
-    event = Resolve(by=by, comment=comment, fence=fence, unlock=unlock)
-    return await tasks.noted_move(c, task_id, event, by=by, verb="task.resolve", unlock=unlock, comment=comment)
+    event = Resolve(by=by, comment=asked.comment, fence=fence, unlock=asked.unlock)
+    facts = {"unlock": asked.unlock, "comment": asked.comment, "checkpoint": asked.checkpoint}
+    moved = await tasks.noted_move(c, task_id, event, by=by, verb="task.resolve", **facts)
+    if told := await state_pushes.settle(c, moved.task, asked.checkpoint, by=by):
+        await tasks.annotate(c, task_id, fence, f"{moved.task.detail} {told}")
 
 
-async def retry(platform: Platform, task_id: int, *, by: str) -> bodies.TaskView:
+async def retry(platform: Platform, task_id: int, *, by: str, key: str | None = None) -> bodies.TaskView:
     """The same action again, as a new task with today's inputs. Raises IllegalTransition while it is not over."""
     old = await platform.read(tasks.get, task_id)
     if not old.final:
@@ -163,7 +171,7 @@ async def retry(platform: Platform, task_id: int, *, by: str) -> bodies.TaskView
         message=old.message,
         retry_of=old.id,
     )
-    return await create(platform, old.workspace_id, asked, by=by)
+    return await create(platform, old.workspace_id, asked, by=by, key=key)
 
 
 async def _moved(platform: Platform, task_id: int, event: Event, *, by: str, verb: str, **facts: object) -> Moved:

@@ -40,7 +40,7 @@ class Platform:
     task_changed: Bell[int]
     log_grew: Bell[int]
     live: LiveLogs
-    draining: trio.Event
+    draining: trio.Event = field(default_factory=trio.Event)
     incidents: Incidents = field(default_factory=Incidents)
     news: News = field(default_factory=News)
 

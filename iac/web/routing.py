@@ -20,6 +20,7 @@ from iac.web.auth import RIGHTS, Auth, Authenticate, Right, require
 
 KIB, MIB = 1024, 1024 * 1024
 JSON = "application/json"
+KEY, LONGEST_KEY = "Idempotency-Key", 200
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 B = TypeVar("B")
 Q = TypeVar("Q")
@@ -39,6 +40,8 @@ class Call(Generic[B, Q]):
     query: Q
     body: B
     content_type: str
+    key: str | None = None
+    """The Idempotency-Key, where the operation knows them: under one key a request is carried out once."""
 
     @property
     def by(self) -> str:
@@ -75,6 +78,8 @@ class Operation:
     conflicts: tuple[str, ...] = ()
     auth: Auth = "user"
     also: tuple[int, ...] = ()
+    keyed: bool = False
+    """Whether it takes an Idempotency-Key."""
     unavailable: type | None = ErrorView
     """What it answers with 503; None where it never does."""
 
@@ -149,10 +154,18 @@ def _view(operation: Operation, authenticate: Authenticate) -> Callable[..., Awa
             query=_query(operation),
             body=await _body(operation),
             content_type=request.mimetype or "",
+            key=_key() if operation.keyed else None,
         )
         return _answer(operation, await operation.handler(call))
 
     return view
+
+
+def _key() -> str | None:
+    key: str | None = request.headers.get(KEY)
+    if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        raise Invalid(f"An {KEY} has 1 to {LONGEST_KEY} printable ASCII characters; a UUID is a good one.", path=KEY)
+    return key
 
 
 def _query(operation: Operation) -> object:

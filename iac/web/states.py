@@ -6,11 +6,12 @@ import msgspec
 import trio
 from quart import Response
 
-from iac.domain import bodies
+from iac.domain import bodies, state_bodies
+from iac.domain.records import StateVerdict
 from iac.store import statefiles, variables, workspaces
 from iac.web import operations, views
 from iac.web.inputs import PageQuery
-from iac.web.paging import cut
+from iac.web.paging import cut, several
 from iac.web.platform import Platform
 from iac.web.routing import JSON, MIB, Api, Call, NoQuery
 from iac.web.workspaces import WS
@@ -27,6 +28,12 @@ class UploadQuery(msgspec.Struct, frozen=True):
     lock_token: str | None = None
 
 
+class StatesQuery(PageQuery, frozen=True):
+    """`verdict` may be several, separated by commas; without it all but checkpoints."""
+
+    verdict: str | None = None
+
+
 class RollbackQuery(msgspec.Struct, frozen=True):
     lock_token: str | None = None
 
@@ -35,6 +42,7 @@ def declare(api: Api, platform: Platform) -> None:
     """Puts this module's operations on the table."""
     _reading(api, platform)
     _writing(api, platform)
+    _promoting(api, platform)
 
 
 def _reading(api: Api, platform: Platform) -> None:
@@ -42,12 +50,13 @@ def _reading(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "GET", path, "List state versions, newest first", tag=TAG, right="read",
-        query=PageQuery, answer=bodies.StateVersionPage,
+        query=StatesQuery, answer=bodies.StateVersionPage,
     )  # fmt: skip
-    async def list_states(call: Call[None, PageQuery]) -> bodies.StateVersionPage:
+    async def list_states(call: Call[None, StatesQuery]) -> bodies.StateVersionPage:
         held = await platform.read(workspaces.get, call.path["ws"])
         q = call.query
-        found = await platform.read(statefiles.page, held.id, limit=q.limit + 1, before=q.cursor)
+        verdicts = several(q.verdict, tuple[StateVerdict, ...], "verdict")
+        found = await platform.read(statefiles.page, held.id, limit=q.limit + 1, before=q.cursor, verdicts=verdicts)
         page, cursor = cut(found, q.limit, lambda record: record.id)
         return bodies.StateVersionPage(items=[views.state_version(record) for record in page], next_cursor=cursor)
 
@@ -118,5 +127,27 @@ def _writing(api: Api, platform: Platform) -> None:
             call.path["serial"],
             by=call.by,
             token=call.query.lock_token,
+        )
+        return views.state_version(stored)
+
+
+def _promoting(api: Api, platform: Platform) -> None:
+    @api.operation(
+        "POST", f"{WS}/<ws>/state-versions/<version>/promote",
+        "Make a state that was kept apart (quarantined, or a checkpoint) the current one, as a new version", tag=TAG,
+        right="admin", status=201, body=state_bodies.PromoteRequest, answer=bodies.StateVersionView,
+        conflicts=("not_apart", "state_moved", "state_lineage_differs", "workspace_locked"),
+    )  # fmt: skip
+    async def promote_state(call: Call[state_bodies.PromoteRequest, NoQuery]) -> bodies.StateVersionView:
+        body = call.body
+        stored = await platform.write(
+            statefiles.promote,
+            platform.keyring,
+            call.path["ws"],
+            call.path["version"],
+            force=body.force,
+            expected=body.expected_serial,
+            by=call.by,
+            token=body.lock_token,
         )
         return views.state_version(stored)

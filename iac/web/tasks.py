@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import trio
 from quart import Response
 
-from iac.domain import bodies
+from iac.domain import bodies, state_bodies
 from iac.domain.records import Action, Status
 from iac.errors import Invalid, NotFound
 from iac.store import plans, workspaces
 from iac.store.creation import NewTask
 from iac.store.tasks import Filter
 from iac.web import operations
+from iac.web.paging import several
 from iac.web.platform import Platform
 from iac.web.routing import JSON, Api, Call, NoQuery
 from iac.web.workspaces import WS
@@ -53,8 +52,8 @@ def _lists(api: Api, platform: Platform) -> None:
         held = None if workspace is None else await platform.read(workspaces.get, workspace)
         chosen = Filter(
             workspace_id=None if held is None else held.id,
-            statuses=_several(q.status, tuple[Status, ...], "status"),
-            actions=_several(q.action, tuple[Action, ...], "action"),
+            statuses=several(q.status, tuple[Status, ...], "status"),
+            actions=several(q.action, tuple[Action, ...], "action"),
             search=q.search,
         )
         return await operations.listed(platform, chosen, limit=q.limit, cursor=q.cursor)
@@ -77,7 +76,7 @@ def _lists(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", f"{WS}/<ws>/tasks", "Create a task; its inputs are frozen now", tag=TAG, right="run", status=201,
-        body=bodies.TaskCreate, answer=bodies.TaskView,
+        body=bodies.TaskCreate, answer=bodies.TaskView, keyed=True,
         conflicts=("no_configuration", "not_a_plan", "no_plan", "no_changes", "plan_stale"),
     )  # fmt: skip
     async def create_task(call: Call[bodies.TaskCreate, NoQuery]) -> bodies.TaskView:
@@ -91,16 +90,7 @@ def _lists(api: Api, platform: Platform) -> None:
                 if any(ord(character) < 32 for character in address):
                     raise Invalid("An address has no control characters.", path=f"$.{name}[{at}]")
         asked = NewTask(**msgspec.structs.asdict(body))
-        return await operations.create(platform, call.path["ws"], asked, by=call.by)
-
-
-def _several(text: str | None, kind: Any, path: str) -> Any:  # noqa: ANN401 - a tuple of one of the domain's literals
-    if text is None:
-        return ()
-    try:
-        return msgspec.convert(tuple(part for part in text.split(",") if part), kind)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"{path}: {error}", path=f"$.{path}") from None
+        return await operations.create(platform, call.path["ws"], asked, by=call.by, key=call.key)
 
 
 def _views(api: Api, platform: Platform) -> None:
@@ -166,17 +156,16 @@ def _decisions(api: Api, platform: Platform) -> None:
 
     @api.operation(
         "POST", f"{ONE}/retry", "Run a task again, as a new one with today's inputs", tag=TAG, right="run", status=201,
-        answer=bodies.TaskView, conflicts=("illegal_transition", "no_plan", "no_configuration"),
+        answer=bodies.TaskView, keyed=True, conflicts=("illegal_transition", "no_plan", "no_configuration"),
     )  # fmt: skip
     async def retry_task(call: Call[None, NoQuery]) -> bodies.TaskView:
-        return await operations.retry(platform, call.path["task_id"], by=call.by)
+        return await operations.retry(platform, call.path["task_id"], by=call.by, key=call.key)
 
     @api.operation(
         "POST", f"{ONE}/resolve", "Declare a lost apply over, after looking at what it did", tag=TAG, right="force_unlock",
-        body=bodies.ResolveRequest, answer=bodies.TaskView, conflicts=OVER,
+        body=state_bodies.ResolveRequest, answer=bodies.TaskView,
+        conflicts=(*OVER, "no_checkpoint", "checkpoint_not_adoptable"),
     )  # fmt: skip
-    async def resolve_task(call: Call[bodies.ResolveRequest, NoQuery]) -> bodies.TaskView:
+    async def resolve_task(call: Call[state_bodies.ResolveRequest, NoQuery]) -> bodies.TaskView:
         body = call.body
-        return await operations.resolve(
-            platform, call.path["task_id"], by=call.by, comment=body.comment, unlock=body.unlock
-        )
+        return await operations.resolve(platform, call.path["task_id"], body, by=call.by)

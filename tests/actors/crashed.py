@@ -46,7 +46,7 @@ class Crashed:
         accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
         platform = StorePlatform(database, keyring, accessor, log_cache)
         await platform.prepare()
-        return cls(platform, tasks, running, Salvage(database, accessor, running, POLICY))
+        return cls(platform, tasks, running, Salvage(database, accessor, running, POLICY, tasks))
 
     async def running_plan(self) -> tuple[RunTask, Workdir]:
         order = await self.platform.order("plan")
@@ -85,7 +85,7 @@ class Crashed:
     async def collect(self) -> None:
         """The salvage of the next start, to its end."""
         with trio.fail_after(30):
-            await self.salvage.run(left_behind(self.tasks))
+            await self.salvage.collect(left_behind(self.tasks))
 
     async def log(self, order: RunTask) -> str:
         return (await self.platform.log(order))[0].decode()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from iac.actors import dispatcher as module
 from iac.actors.dispatcher import Dispatcher
 from iac.actors.local_runner import LocalRunner
+from iac.domain import reconciling
 from iac.domain.lifecycle import Cancel
 from iac.domain.records import Task
 from iac.domain.work import RunTask
@@ -122,16 +122,38 @@ async def test_an_assignment_whose_answer_was_lost_is_handed_out_anew(office: Of
     assert (again.task_id, again.fence > order.fence) == (order.task_id, True)
 
 
-async def test_a_plan_that_nobody_runs_any_more_has_failed(office: Office) -> None:
+async def test_a_plan_that_nobody_runs_any_more_is_tried_again_and_then_has_failed(office: Office) -> None:
     order = await office.platform.order("plan")
-    await office.platform.accessor.get_task_data(order)
+    for fate in ("queued", "failed"):
+        await office.platform.accessor.get_task_data(order)
+
+        await office.dispatcher.look()
+        assert await office.status(order.task_id) == "running", "it may just have ended"
+        await office.dispatcher.look()
+
+        task = await office.platform.task(order.task_id)
+        assert (task.status, task.reason) == (fate, "runner_lost")
+        if fate == "queued":
+            await office.dispatcher.look()
+            [order] = office.delivered()
+            assert order.attempt == 2
+
+
+async def test_a_task_that_nobody_called_when_its_workspace_became_free_is_called(office: Office) -> None:
+    held = await office.platform.database.tx(
+        workspaces.lock_for_user, office.platform.workspace, user="ann", reason="freeze"
+    )
+    task = await office.create("plan_and_apply")
+    await office.dispatcher.look()
+    shown = office.dispatcher.wait_of(await office.platform.task(task))
+    assert shown is not None
+    assert (shown.code, shown.actions) == ("workspace_locked", ("unlock",))
+    # Released, and whoever released it died before it could call the next one.
+    await office.platform.database.tx(workspaces.unlock_for_user, held.id, user="ann", token=None, force=True)
 
     await office.dispatcher.look()
-    assert await office.status(order.task_id) == "running", "it may just have ended"
-    await office.dispatcher.look()
 
-    task = await office.platform.task(order.task_id)
-    assert (task.status, task.reason) == ("failed", "runner_lost")
+    assert await office.status(task) == "queued"
 
 
 async def test_an_apply_that_nobody_runs_any_more_is_lost_and_keeps_the_lock(office: Office) -> None:
@@ -162,10 +184,46 @@ async def test_a_task_that_runs_here_is_left_alone(office: Office, status: str) 
     assert await office.status(order.task_id) == status
 
 
+async def test_a_cancellation_that_the_runner_was_not_told_of_reaches_it(office: Office) -> None:
+    """The answer to its COMMIT was lost, and with it the only one who knew."""
+    order = await office.platform.order("plan")
+    await office.platform.accessor.get_task_data(order)
+    office.local.running.admit(order)
+    await office.cancel(order.task_id)
+
+    await office.dispatcher.look()
+
+    told = office.local._to_canceller.receive_nowait()
+    assert (told.fence, told.force) == (order.fence, False)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), Unavailable("away")])
+async def test_a_look_that_breaks_is_not_the_end_of_the_dispatcher(
+    office: Office, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    read, looks = office.platform.database.read, 0
+
+    async def breaks_once(*args: object) -> object:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise error
+        return await read(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(office.platform.database, "read", breaks_once)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(office.dispatcher.run)
+        await office.dispatcher.settled(within=10)
+        office.dispatcher.wake()
+        await office.dispatcher.settled(within=10)
+        assert looks == 2
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_task_that_waited_for_too_long_has_failed(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     office.local.draining = True
     task = await office.create()
-    monkeypatch.setattr(module, "QUEUE_TIMEOUT", timedelta(0))
+    monkeypatch.setattr(reconciling, "QUEUE_TIMEOUT", timedelta(0))
 
     await office.dispatcher.look()
 
@@ -187,12 +245,12 @@ async def test_a_task_that_is_cancelled_under_its_hands_does_not_disturb_the_dis
     rows = await office.platform.database.tx(tasks.waiting_and_running)
     await office.cancel(task)
 
-    async def stale(_: object) -> list[Task]:
+    async def stale(_: object) -> tuple[list[Task], datetime]:
         return rows
 
     monkeypatch.setattr(tasks, "waiting_and_running", stale)
     if case == "timed out":
-        monkeypatch.setattr(module, "QUEUE_TIMEOUT", timedelta(0))
+        monkeypatch.setattr(reconciling, "QUEUE_TIMEOUT", timedelta(0))
 
     await office.dispatcher.look()
 

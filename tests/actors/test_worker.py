@@ -12,10 +12,10 @@ import trio.testing
 from msgspec.structs import replace
 
 from iac.actors.canceller import CancelTask, canceller
-from iac.actors.local_runner import LOCAL, QUEUED_ORDERS, LocalRunner
+from iac.actors.local_runner import QUEUED_ORDERS, LocalRunner
 from iac.actors.running import Running
 from iac.actors.worker import Execute, worker
-from iac.domain.records import Task
+from iac.domain.records import LOCAL, Task
 from iac.domain.work import RunTask
 from tests.actors.orders import order
 from tests.fakes.memory_accessor import new_task

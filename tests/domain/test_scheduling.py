@@ -119,16 +119,19 @@ def test_workspaces_take_turns_the_least_recently_served_first() -> None:
 
 def test_a_pending_task_is_told_who_is_in_its_way() -> None:
     tasks = [a_task(id=1, workspace_id="w1"), a_task(id=2, workspace_id="w2"), a_task(id=3, workspace_id="w2")]
-    tasks.append(a_task(id=4, workspace_id="w3"))
+    tasks += [a_task(id=4, workspace_id="w3"), a_task(id=5, workspace_id="w4")]
+    tasks.append(a_task(id=9, workspace_id="w1", status="running", agent_id="local"))
     holders = {
+        "w4": a_workspace(lock=a_lock(kind="task", owner="8", reason="nobody knows")),
         "w1": a_workspace(lock=a_lock(kind="task", owner="9", reason="apply by bob")),
         "w2": a_workspace(lock=a_lock(owner="ann", reason="freeze")),
     }
     assert decided(tasks, runner(), holders=holders).waits == {
         1: Wait("workspace_busy", "Task 9 holds the workspace: apply by bob.", 1),
-        2: Wait("workspace_locked", "ann locked the workspace: freeze.", 1),
-        3: Wait("workspace_locked", "ann locked the workspace: freeze.", 2),
+        2: Wait("workspace_locked", "ann locked the workspace: freeze.", 1, ("unlock",)),
+        3: Wait("workspace_locked", "ann locked the workspace: freeze.", 2, ("unlock",)),
         4: Wait("next", "It is next in its workspace.", 1),
+        5: Wait("workspace_locked", "Task 8 is over and keeps the workspace locked: nobody knows.", 1, ("unlock",)),
     }
 
 
@@ -175,8 +178,8 @@ TASKS = st.lists(
 
 def _runner(number: int, drawn: tuple[str, int, int, bool, bool]) -> Runner:
     mode, limit, plans, applying, draining = drawn
-    held = frozenset() if applying else frozenset(range(1000 * number, 1000 * number + plans))
-    applies = frozenset({1000 * number + 500}) if applying else frozenset()
+    held = frozenset() if applying else frozenset(range(1000 * (number + 1), 1000 * (number + 1) + plans))
+    applies = frozenset({1000 * (number + 1) + 500}) if applying else frozenset()
     return Runner(
         id=f"r{number}", execution_mode=mode, plan_limit=limit, plans=held, applies=applies, draining=draining
     )

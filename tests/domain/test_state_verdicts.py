@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iac.domain.state_verdicts import Current, Push, Reason, Upload, Verdict, check_upload, judge, rollback
+from iac.domain.state_verdicts import (
+    Current,
+    Push,
+    Reason,
+    Upload,
+    Verdict,
+    adoption,
+    check_upload,
+    judge,
+    promotion,
+    rollback,
+)
 from iac.domain.states import StateHeader, inspect
 from iac.errors import Conflict, Invalid
 
@@ -189,3 +200,58 @@ def test_a_rollback_across_lineages_is_refused() -> None:
 def test_a_rollback_to_bytes_that_are_no_state_is_refused() -> None:
     with pytest.raises(Invalid):
         rollback(CURRENT, b"{}")
+
+
+# Checkpoints that came too late, and what humans decide
+
+
+@pytest.mark.parametrize(("serial", "expected"), [(6, "duplicate"), (7, "checkpoint"), (8, "checkpoint")])
+def test_a_checkpoint_that_was_overtaken_is_known_already(serial: int, expected: str) -> None:
+    assert judge(CURRENT, but(partial=True, header=header(serial), newest_serial=7)).outcome == expected
+
+
+def test_a_final_state_is_judged_whatever_came_before_it() -> None:
+    assert judge(CURRENT, but(header=header(6), newest_serial=9)).outcome == "current"
+
+
+@pytest.mark.parametrize(
+    ("current", "fence", "found", "expected"),
+    [
+        (None, 12, header(1), None),
+        (CURRENT, 12, header(6), None),
+        (CURRENT, 12, header(5), "already taken"),
+        (CURRENT, 12, header(4), "serial is 4"),
+        (CURRENT, 12, header(6, "other"), "lineage"),
+        (CURRENT, 9, header(6), "abandoned"),
+    ],
+)
+def test_a_checkpoint_is_adopted_only_if_it_continues_the_current_state(
+    current: Current | None, fence: int, found: StateHeader, expected: str | None
+) -> None:
+    verdict = adoption(current, fence, "sha-new", found)
+    assert (verdict.outcome == "current") is (expected is None)
+    assert expected is None or expected in str(verdict.message)
+
+
+def test_a_checkpoint_that_is_the_current_state_already_says_so() -> None:
+    assert adoption(CURRENT, 12, "sha-current", header(5)).message == "It is the current state already."
+
+
+@pytest.mark.parametrize(("serial", "expected"), [(3, 6), (5, 6), (6, 6), (9, 9)])
+def test_a_promoted_state_never_takes_the_serial_back(serial: int, expected: int) -> None:
+    assert promotion(CURRENT, header(serial), "sha-new", force=False) == Upload(duplicate=False, serial=expected)
+
+
+def test_the_first_state_is_promoted_as_it_is() -> None:
+    assert promotion(None, header(3, "any"), "sha-new", force=False) == Upload(duplicate=False, serial=3)
+
+
+def test_another_lineage_is_promoted_by_force_only() -> None:
+    with pytest.raises(Conflict) as refused:
+        promotion(CURRENT, header(9, "other"), "sha-new", force=False)
+    assert refused.value.code == "state_lineage_differs"
+    assert promotion(CURRENT, header(3, "other"), "sha-new", force=True) == Upload(duplicate=False, serial=6)
+
+
+def test_the_current_bytes_are_promoted_already() -> None:
+    assert promotion(CURRENT, header(9, "other"), "sha-current", force=False) == Upload(duplicate=True, serial=5)

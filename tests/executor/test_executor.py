@@ -325,7 +325,7 @@ async def test_a_terraform_that_somebody_else_kills_is_a_failure_with_its_signal
         os.kill(start["pid"], signal.SIGKILL)
 
     result = bench.accessor.results[-1]
-    assert (result.status, result.reason, result.signal) == ("failed", "apply_failed", signal.SIGKILL)
+    assert (result.status, result.reason, result.signal) == ("failed", "killed", signal.SIGKILL)
     assert "by something else on the host" in (result.detail or "")
     assert result.state_safe
 

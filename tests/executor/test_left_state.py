@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import trio
 
-from iac.executor.left_state import StateLost, dumped_state, find_state
+from iac.executor import left_state
+from iac.executor.left_state import Found, StateLost, dumped_state
 from iac.executor.workdir import Workdir
 from tests.executor.bench import appears
 from tests.executor.workbench import fake
@@ -36,6 +37,11 @@ def dump(data: bytes, text: str = "Emergency state dump") -> bytes:
     )
 
 
+def find_state(place: Workdir, before: bytes | None) -> bytes | None:
+    found = left_state.find_state(place, before)
+    return None if found is None else found.data
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Workdir:
     made = Workdir(tmp_path)
@@ -49,6 +55,13 @@ def test_the_backends_file_is_the_state(place: Workdir) -> None:
 
     assert find_state(place, state(1)) == state(2)
     assert find_state(place, None) == state(2)
+
+
+def test_a_state_that_is_elsewhere_is_astray(place: Workdir) -> None:
+    place.state.write_bytes(state(2))
+    assert left_state.find_state(place, state(1)) == Found(state(2), astray=False)
+    place.errored_state.write_bytes(state(3))
+    assert left_state.find_state(place, state(1)) == Found(state(3), astray=True)
 
 
 def test_a_state_that_did_not_change_is_none(place: Workdir) -> None:

@@ -159,6 +159,19 @@ async def test_commands_run_in_turn_and_the_last_one_is_remembered(tmp_path: Pat
             assert (record.label, record.exit_code) == (label, 0)
 
 
+async def test_terraform_yields_to_those_who_watch_it_and_its_files_are_nobody_elses(tmp_path: Path) -> None:
+    bench, told = Bench(tmp_path), tmp_path / "told"
+    script = "umask; cut -d' ' -f19 /proc/$$/stat; cat /proc/$$/oom_score_adj; cat /proc/$PPID/oom_score_adj"
+    bench.argv = ["/bin/sh", "-c", f"({script}) > {told}"]
+    await bench.run(ProcessFacts())
+    umask, nice, terraform, shim = told.read_text().split()
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert (int(umask, 8), told.stat().st_mode & 0o777) == (0o077, 0o600)
+    assert int(nice) == min(19, os.nice(0) + 10)
+    assert int(terraform) == min(1000, own + 500)
+    assert int(shim) in (max(-1000, own - 500), own)  # less is only for those who may
+
+
 async def test_a_program_with_thousands_of_connections_can_start_terraform_too(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -24,12 +24,15 @@ Manners, all optional, in the order in which they are performed:
     pieces           [base64, …]: these bytes, each in a write of its own, a moment apart
     chapters         [{"seed": n, "bytes": n, "reached": file, "go": file}]: prints so much of `chapter`, touches the one
                      file and waits for the other, then goes on with the next
+    early_state      fields over a state that is written now, as after the first of several resources
     ready_file       file touched when all of the above is done and a SIGTERM would be heard
     sleep            seconds of work, or "forever"
     until            path; works on until there is such a file
     ignore_sigterm   so many SIGTERMs are noted and ignored, -1: all of them
     finish_sleep     seconds between the SIGTERM that is obeyed and the end
+    eat_bytes        so much memory is taken, and kept
     write_files      {path: text}
+    crash            exit code of a panic: its text goes to stderr, and nothing is finished
     plan_json        what `show -json` prints
     state, no_state  fields over the written state (apply); write none
     outputs          {"name": value}: for apply, show and output
@@ -54,6 +57,11 @@ from typing import Any
 
 Manners = dict[str, Any]
 
+PANIC = b"""
+!!!!!!!!!!!!!!!!!!!!!!!!!!! TERRAFORM CRASH !!!!!!!!!!!!!!!!!!!!!!!!!!!!
+panic: runtime error: invalid memory address or nil pointer dereference
+[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x0]
+"""
 ADDRESS = "terraform_data.a"
 PROVIDER = "terraform.io/builtin/terraform"
 CHILD_SECONDS = 120
@@ -78,6 +86,10 @@ def ledger_of(path: Path) -> list[dict[str, Any]]:
 
 class Interrupted(Exception):
     """A SIGTERM that the scenario obeys."""
+
+
+class Crashed(Exception):
+    """A panic that the scenario wants."""
 
 
 class Fake:
@@ -105,6 +117,8 @@ class Fake:
             code = self.exit_code
         except Interrupted:
             code = self.interrupted()
+        except Crashed:
+            code = int(self.manners["crash"])
         self.note("stop", exit=code, state=self.written)
         return code
 
@@ -128,12 +142,18 @@ class Fake:
             self.work(0.01)
         for each in manners.get("chapters", []):
             self.tell(each)
+        if "early_state" in manners:
+            self.write_state(manners["early_state"])
         touch(manners.get("ready_file"))
         self.work(manners.get("sleep", 0))
         while "until" in manners and not Path(manners["until"]).exists():
             self.work(0.02)
+        self.eaten = bytearray(manners.get("eat_bytes", 0))
         for path, text in manners.get("write_files", {}).items():
             publish(Path(path), text)
+        if "crash" in manners:
+            write(2, PANIC)
+            raise Crashed
         self.finish()
 
     def tell(self, each: Manners) -> None:
@@ -289,8 +309,8 @@ class Fake:
         state: dict[str, Any] = json.loads(path.read_text())
         return state
 
-    def write_state(self) -> None:
-        if self.manners.get("no_state"):
+    def write_state(self, early: Manners | None = None) -> None:
+        if early is None and self.manners.get("no_state"):
             return
         path = Path(self.state_path())
         old = self.old_state()
@@ -301,9 +321,10 @@ class Fake:
                  "lineage": old["lineage"], "outputs": self.outputs(), "resources": [resource],
                  "check_results": None}  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**state, **self.manners.get("state", {})}, indent=2) + "\n"
+        text = json.dumps({**state, **(self.manners.get("state", {}) if early is None else early)}, indent=2) + "\n"
         publish(path, text)
-        self.written = hashlib.sha256(text.encode()).hexdigest()
+        if early is None:
+            self.written = hashlib.sha256(text.encode()).hexdigest()
 
     def outputs(self) -> dict[str, Any]:
         given = self.manners.get("outputs", {})
@@ -336,9 +357,9 @@ def run() -> str:
 
 
 def works(pid: int) -> bool:
-    """Whether there is such a process that is more than the record of its end."""
+    """Whether there is such a process, more than the record of its end, and not as stopped as its suspended machine."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZT"
     except OSError:
         return False
 

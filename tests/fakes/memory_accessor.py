@@ -73,6 +73,13 @@ class Stored:
     task_id: int
     verdict: str
     serial: int | None
+    fence: int = 0
+    partial: bool = False
+
+    @property
+    def open(self) -> bool:
+        """A checkpoint about which nobody has decided."""
+        return self.partial and self.verdict in ("checkpoint", "quarantined")
 
 
 class MemoryAccessor:
@@ -98,6 +105,8 @@ class MemoryAccessor:
         self.state: CurrentState | None = None
         self.state_fence = 0
         self.stored: list[Stored] = []
+        self.checkpoints: list[bytes] = []
+        """All that came, also those that newer ones have replaced."""
         self.stages: list[str] = []
         self.progress: list[ResourceProgress] = []
         self.results: list[Result] = []
@@ -292,14 +301,18 @@ class MemoryAccessor:
             assignment_fence=order.fence,
             sha256=push.sha256,
             header=header,
-            known_hashes=frozenset(_sha256(s.data) for s in own if s.verdict != "checkpoint"),
-            checkpoint_hashes=frozenset(_sha256(s.data) for s in own if s.verdict == "checkpoint"),
+            known_hashes=frozenset(_sha256(s.data) for s in own if not s.open),
+            checkpoint_hashes=frozenset(_sha256(s.data) for s in own if s.open),
+            newest_serial=max((s.serial for s in own if s.fence == order.fence and s.serial is not None), default=None),
             partial=push.partial,
         )
         verdict = judge(standing, sent)
         serial = header.serial if header else None
         if verdict.stores:
-            self.stored.append(Stored(push.data, task.id, verdict.outcome, serial))
+            self.stored = [kept for kept in self.stored if not _is_superseded(kept, order, serial, push.data)]
+            self.stored.append(Stored(push.data, task.id, verdict.outcome, serial, order.fence, push.partial))
+        if push.partial:
+            self.checkpoints.append(push.data)
         if verdict.outcome == "current":
             self.set_state(push.data)
             self.state_fence = order.fence
@@ -319,6 +332,12 @@ def _count_down(faults: dict[str, int], name: str) -> None:
     if faults.get(name):
         faults[name] -= 1
         raise Unavailable("not now")
+
+
+def _is_superseded(kept: Stored, order: RunTask, serial: int | None, data: bytes) -> bool:
+    """A checkpoint goes when a newer state of its assignment is stored."""
+    known, new = (-1 if number is None else number for number in (kept.serial, serial))
+    return kept.open and kept.fence == order.fence and (known <= new or kept.data == data)
 
 
 def _header(data: bytes) -> states.StateHeader | None:

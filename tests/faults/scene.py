@@ -18,7 +18,7 @@ from iac.domain.records import FINAL
 from iac.store.database import open_database
 from tests.faults.oracle import Oracle
 from tests.harness.agent_process import AgentProcess, agent_process
-from tests.harness.agents import a_pool, a_workspace
+from tests.harness.agents import MAIN, a_pool, a_workspace
 from tests.harness.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.harness.killable import Killable, killable_server
 from tests.harness.scaled import POLICY, SERVER, as_environment
@@ -76,6 +76,14 @@ class Scene:
             if agent.process.returncode is None:
                 assert await agent.stop() == 0
 
+    async def locally(self, workspace: str = "here") -> str:
+        """A workspace whose tasks the server itself runs."""
+        await self.server.workspace(workspace, MAIN)
+        await _canary(self.server, workspace)
+        self.oracle.work.append(self.server.settings.data_dir)
+        self.oracle.ledgers = [self.stage.root / "ledger"]
+        return workspace
+
     def acts(self, **commands: Mapping[str, Any]) -> None:
         """How the stand-in behaves from now on; what is not named is done at once. It always prints the canary."""
         manners = {name: {"print_env": ["CANARY"], **commands.get(name, {})} for name in ("init", "plan", "apply")}
@@ -124,17 +132,21 @@ async def a_scene(
     *,
     times: Mapping[str, float] | None = None,
     checked: bool = True,
+    through: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[Scene]:
-    """Checked by the oracle when the body has ended. `times` go over those of the server, `settings` are the pool's."""
+    """Checked by the oracle when the body has ended. `times` go over those of the server, `settings` are the pool's;
+    `through` is the database's URL as the server knows it, where that is another one.
+    """
     chosen = msgspec.structs.replace(SERVER, **(times or {}))
+    at, stage = through or database_url, Stage(tmp_path)
     async with (
-        running_server(tmp_path / "server", database_url, times=chosen, policy=POLICY) as server,
+        running_server(tmp_path / "server", at, times=chosen, policy=POLICY, env=stage.env) as server,
         chaos_proxy(server.url) as proxy,
         open_database(database_url, pool_size=2) as database,
     ):
         oracle = Oracle(database, server.client, [CANARY])
-        scene = Scene(tmp_path, server, proxy, oracle, Stage(tmp_path), await _furnish(server, oracle, **settings))
+        scene = Scene(tmp_path, server, proxy, oracle, stage, await _furnish(server, oracle, **settings))
         scene.acts()
         yield scene
         if checked:
@@ -146,9 +158,13 @@ async def _furnish(server: RunningServer, oracle: Oracle, **pool: Any) -> str:
     await oracle.watch()
     token = await a_pool(server, **pool)
     await a_workspace(server)
-    variable = {"key": "CANARY", "value": CANARY, "category": "environment", "sensitive": True}
-    await server.call("POST", "/api/v1/workspaces/w/variables", json=variable)
+    await _canary(server, "w")
     return token
+
+
+async def _canary(server: RunningServer, workspace: str) -> None:
+    variable = {"key": "CANARY", "value": CANARY, "category": "environment", "sensitive": True}
+    await server.call("POST", f"/api/v1/workspaces/{workspace}/variables", json=variable)
 
 
 @dataclass

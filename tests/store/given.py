@@ -8,11 +8,12 @@ from typing import Any
 
 from iac.domain.lifecycle import Assign, Cancel, Claim, Confirm, Event, Lose, Report
 from iac.domain.records import Action, Task, Workspace
-from iac.domain.work import PlanFacts, Result, RunTask, SavedPlan, StatePush
+from iac.domain.work import PlanFacts, Result, RunTask, SavedPlan
 from iac.store import configurations, creation, plans, tasks, workspaces
 from iac.store.creation import NewTask
 from iac.store.database import Connection, Database
 from iac.store.sealing import Keyring
+from iac.store.statefiles import Packed, pack
 
 KEYS = Keyring("the-master-key-of-these-tests")
 RUNNER = "local"
@@ -139,8 +140,9 @@ def a_state(serial: int, lineage: str = "lin-1", **more: object) -> bytes:
     return json.dumps(body, indent=2).encode() + b"\n"
 
 
-def a_push(data: bytes, *, partial: bool = False) -> StatePush:
-    return StatePush(data=data, sha256=hashlib.sha256(data).hexdigest(), partial=partial)
+def packed(data: bytes) -> Packed:
+    """A state as it goes into the store."""
+    return pack(KEYS, data)
 
 
 def a_cancel(number: int = 1, *, force: bool = False) -> Cancel:

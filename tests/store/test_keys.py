@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from iac.errors import StartFailed
-from iac.store import keys, statefiles, variables
+from iac.store import keys, state_pushes, variables
 from iac.store.database import Connection, Database
 from iac.store.sealing import Keyring
 from tests.store import given
@@ -57,7 +57,7 @@ async def test_no_kind_of_sealed_data_is_overlooked(database: Database, table: s
     workspace = await given.a_workspace(database)
     await a_variable(database, given.KEYS, workspace.id, "a")
     task = await given.planned(database, "w")
-    await database.tx(statefiles.push, given.KEYS, given.an_order(task), given.a_push(given.a_state(1)))
+    await database.tx(state_pushes.push, given.an_order(task), given.packed(given.a_state(1)))
     await database.tx(keys.check, given.KEYS)
     await database.tx(seal_again, table, column, OLD)
     with pytest.raises(StartFailed, match=rf"\({table}\) is sealed with key {OLD.current}"):

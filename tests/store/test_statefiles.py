@@ -11,7 +11,7 @@ from iac.domain.lifecycle import Resolve
 from iac.domain.records import StateVersion, Task
 from iac.domain.work import StateReceipt
 from iac.errors import Conflict, Invalid, NotFound, WorkspaceLocked
-from iac.store import audit, statefiles, tasks, workspaces
+from iac.store import audit, state_pushes, statefiles, tasks, workspaces
 from iac.store.database import Connection, Database
 from iac.store.sealing import CannotUnseal
 from tests.store import given
@@ -25,9 +25,7 @@ ODD = (
 
 
 async def push(database: Database, task: Task, data: bytes, *, partial: bool = False, **order: object) -> StateReceipt:
-    return await database.tx(
-        statefiles.push, given.KEYS, given.an_order(task, **order), given.a_push(data, partial=partial)
-    )
+    return await database.tx(state_pushes.push, given.an_order(task, **order), given.packed(data), partial=partial)
 
 
 async def upload(database: Database, data: bytes, *, force: bool = False, by: str = "ann") -> StateVersion:

@@ -9,7 +9,7 @@ import trio
 
 from iac.domain.records import Workspace
 from iac.errors import Conflict, NotFound, WorkspaceLocked
-from iac.store import audit, statefiles, workspaces
+from iac.store import audit, state_pushes, statefiles, workspaces
 from iac.store.database import Connection, Database
 from tests.store import given
 
@@ -201,7 +201,7 @@ async def test_a_workspace_that_is_in_use_is_not_deleted(database: Database) -> 
 async def test_a_deleted_workspace_leaves_nothing_but_its_audit(database: Database) -> None:
     workspace = await given.a_workspace(database)
     task = await given.ended(database, await given.applying(database, "w"))
-    await database.tx(statefiles.push, given.KEYS, given.an_order(task), given.a_push(given.a_state(1)))
+    await database.tx(state_pushes.push, given.an_order(task), given.packed(given.a_state(1)))
     await database.tx(workspaces.delete, "w", force=True, by="ann")
 
     async def left(c: Connection) -> dict[str, int]:

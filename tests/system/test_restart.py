@@ -187,7 +187,7 @@ async def test_a_lost_apply_that_still_runs_can_be_cancelled(tmp_path: Path, dat
         assert "Interrupt received" in (await program.server.log(task)).decode()
 
 
-async def test_a_plan_whose_server_is_killed_has_failed_and_its_processes_are_gone(
+async def test_a_plan_whose_server_is_killed_is_tried_again_without_its_processes_and_not_for_ever(
     tmp_path: Path, database_url: str
 ) -> None:
     ready, pid_file = tmp_path / "ready", tmp_path / "child.pid"
@@ -199,12 +199,21 @@ async def test_a_plan_whose_server_is_killed_has_failed_and_its_processes_are_go
         waiting = await program.server.task("w", "plan_and_apply")
         await exists(ready)
         await program.kill()
+
+    first = set(processes_of(tmp_path / "data"))
+    assert first
+    ready.unlink()
+    async with killable_server(tmp_path, database_url, env=scene.env) as program:
+        await exists(ready)
+        assert not first & set(processes_of(tmp_path / "data")), "dead before the plan began again"
+        assert (await program.server.until(task, "running"))["attempt"] == 2
+        assert (await program.server.log(task)).decode().count("stage planning begin") == 2
+        await program.kill()
     scene.set()
 
     async with killable_server(tmp_path, database_url, env=scene.env) as program:
         after = await recovered(program, task)
-        assert (after["status"], after["reason"]) == ("failed", "server_restarted")
-        assert "stage planning begin" in (await program.server.log(task)).decode()
+        assert (after["status"], after["reason"], after["attempt"]) == ("failed", "server_restarted", 2)
         # What waited behind it goes on by itself.
         await program.server.until(waiting, "planned")
 

@@ -220,6 +220,14 @@ def test_retry_task_201(api: Served) -> None:
     assert api.viewer.get(f"/tasks/{old}")["status"] == "cancelled"
 
 
+def test_retry_task_201_is_made_once_under_one_key(api: Served) -> None:
+    old = api.operator.task(idle(api), "plan")
+    api.operator.post(f"/tasks/{old}/cancel")
+    key = {"Idempotency-Key": "once more"}
+    first, second = (api.operator.post(f"/tasks/{old}/retry", 201, headers=key)["id"] for _ in range(2))
+    assert first == second
+
+
 def test_retry_task_409_illegal_transition(api: Served) -> None:
     task = api.operator.task(idle(api), "plan")
     assert api.operator.post(f"/tasks/{task}/retry", 409, code="illegal_transition")["status"] == "queued"

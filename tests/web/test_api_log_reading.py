@@ -110,10 +110,10 @@ def test_search_log_200_finds_what_people_see(api: Served, long: int) -> None:
 
 
 def test_search_log_200_goes_on_piece_by_piece(api: Served, long: int) -> None:
-    matches, offset, asked = list[int](), 0, 0
-    while offset is not None:
-        found = searched(api, long, "7 is", offset=offset, span=300_000)
-        matches, offset, asked = matches + found["matches"], found["next_offset"], asked + 1
+    found, matches, asked = {"next_offset": 0}, list[int](), 0
+    while found["next_offset"] is not None:
+        found = searched(api, long, "7 is", offset=found["next_offset"], span=300_000)
+        matches, asked = matches + found["matches"], asked + 1
     assert asked > 3
     assert len(matches) == 6000
     assert matches == sorted(set(matches))

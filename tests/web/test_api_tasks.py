@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.web.clients import OCTETS, REAL, Served
@@ -46,6 +47,46 @@ def test_create_task_201_applies_by_itself_as_the_workspace_says_or_as_it_is_tol
     assert api.viewer.get(f"/tasks/{api.operator.task(ws, 'plan_and_apply')}")["auto_apply"] is True
     task = api.operator.task(ws, "plan_and_apply", auto_apply=False)
     assert api.viewer.get(f"/tasks/{task}")["auto_apply"] is False
+
+
+def test_create_task_201_is_made_once_under_one_key_of_one_person(api: Served) -> None:
+    ws, key = idle(api), {"Idempotency-Key": "one request"}
+    body = {"action": "plan", "message": "once"}
+    made = [api.operator.post(f"/workspaces/{ws}/tasks", 201, json=body, headers=key)["id"] for _ in range(3)]
+    assert len(set(made)) == 1
+    assert verbs(api, made[0]) == ["task.create"]
+    assert api.admin.post(f"/workspaces/{ws}/tasks", 201, json=body, headers=key)["id"] != made[0], (
+        "somebody else's key"
+    )
+    other = idle(api)
+    assert api.operator.post(f"/workspaces/{other}/tasks", 201, json=body, headers=key)["id"] != made[0], "other place"
+    assert api.operator.post(f"/workspaces/{ws}/tasks", 201, json=body)["id"] != made[0], "without a key it is new"
+
+
+def test_create_task_201_under_a_key_answers_with_the_task_as_it_is_by_now(api: Served) -> None:
+    ws, key = idle(api), {"Idempotency-Key": "again"}
+    task = api.operator.post(f"/workspaces/{ws}/tasks", 201, json={"action": "plan"}, headers=key)["id"]
+    api.operator.post(f"/tasks/{task}/cancel", json={})
+    again = api.operator.post(f"/workspaces/{ws}/tasks", 201, json={"action": "plan"}, headers=key)
+    assert (again["id"], again["status"]) == (task, "cancelled")
+
+
+def test_create_task_422_for_a_key_under_which_something_else_was_asked_for(api: Served) -> None:
+    ws, key = idle(api), {"Idempotency-Key": "two requests"}
+    made = api.operator.post(f"/workspaces/{ws}/tasks", 201, json={"action": "plan"}, headers=key)["id"]
+    asked = {"action": "plan", "priority": 1}
+    error = api.operator.post(f"/workspaces/{ws}/tasks", 422, code="idempotency_key_reused", json=asked, headers=key)
+    assert f"task {made}" in error["message"]
+    assert error["path"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("key", [b"", b"x" * 201, b"tab\there", "é".encode()])
+def test_create_task_422_for_a_key_that_is_none(api: Served, key: bytes) -> None:
+    url = f"{api.url}/api/v1/workspaces/{idle(api)}/tasks"
+    headers = {b"Idempotency-Key": key, b"Authorization": api.operator.http.headers["Authorization"].encode()}
+    response = httpx.post(url, json={"action": "plan"}, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["error"]["path"] == "Idempotency-Key"
 
 
 def test_create_task_409_no_configuration(api: Served) -> None:

@@ -19,6 +19,7 @@ from tests.web.clients import ROLES, Served, served
 from tests.web.requests_of import AGENT_OPERATIONS, ALL_OPERATIONS, OPERATIONS, Request, each, error_of, forged_for
 
 MODULES = (
+    "apart",
     "workspaces",
     "configurations",
     "variables",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import msgspec
 
 from iac.store import overviews
@@ -22,4 +20,4 @@ def declare(ui: Ui, platform: Platform) -> None:
         waits = {task.id: wait for task in found.open if (wait := platform.dispatcher.wait_of(task)) is not None}
         local = next(iter(platform.local.as_runner(found.open)), None)
         facts = Facts(waits=waits, local=local, **msgspec.structs.asdict(found))
-        return overview(facts, datetime.now(UTC))
+        return overview(facts)

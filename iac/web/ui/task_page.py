@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from iac.actors.news import topic_of
+from iac.domain.records import Task
+from iac.domain.state_bodies import KnownView, ResolveRequest
 from iac.errors import Gone, Invalid
 from iac.store import task_pages
 from iac.store.creation import NewTask
-from iac.web import operations
+from iac.web import known, operations
 from iac.web.auth import RIGHTS
 from iac.web.platform import Platform
 from iac.web.routing import NoQuery
@@ -38,6 +40,7 @@ class Commented(msgspec.Struct, frozen=True):
 class Resolved(msgspec.Struct, frozen=True):
     comment: Comment
     unlock: bool = False
+    checkpoint: Literal["quarantine", "adopt"] = "quarantine"
 
 
 def declare(ui: Ui, platform: Platform) -> None:
@@ -56,6 +59,7 @@ def declare(ui: Ui, platform: Platform) -> None:
                 steps=found.steps,
                 progress=found.progress,
                 current_serial=found.current_serial,
+                known=await _known(platform, found.task),
                 rights=frozenset(RIGHTS[call.me.token.role]),
                 tail=tail,
                 tail_cut=cut,
@@ -79,6 +83,14 @@ async def _tail(platform: Platform, task_id: int, length: int) -> tuple[str, boo
     except Gone:
         return "", False, True
     return plain_log.plain(part.data, cut=begin > 0), begin > 0, False
+
+
+async def _known(platform: Platform, task: Task) -> KnownView | None:
+    """Of a lost task only."""
+    try:
+        return await known.known(platform, task.id) if task.status == "lost" else None
+    except Gone:
+        return None
 
 
 def _back(call: PageCall[Any]) -> str:
@@ -109,9 +121,8 @@ def _decisions(ui: Ui, platform: Platform) -> None:
         said = call.query
         if not said.comment.strip():
             raise Invalid("Say what you found: others will read it.", path="$.comment")
-        await operations.resolve(
-            platform, call.path["task_id"], by=call.me.name, comment=said.comment, unlock=said.unlock
-        )
+        asked = ResolveRequest(comment=said.comment, unlock=said.unlock, checkpoint=said.checkpoint)
+        await operations.resolve(platform, call.path["task_id"], asked, by=call.me.name)
         return Done(says="Resolved.", back=_back(call))
 
 

@@ -25,8 +25,9 @@ FILE = "overview.html"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the overview is made from. `local` is the server itself as a runner, None when it runs nothing."""
+    """All that the overview is made from, as of `now`. `local` is the server itself as a runner, if it is one."""
 
+    now: datetime
     open: Sequence[Task]
     failed: Sequence[Task]
     plans: Mapping[int, PlanFacts]
@@ -80,7 +81,6 @@ class Head(msgspec.Struct, frozen=True):
     """What stands beside a section's title."""
 
     total: int
-    words: str = ""
 
 
 class More(msgspec.Struct, frozen=True):
@@ -151,7 +151,7 @@ class Overview(View, frozen=True, kw_only=True):
     outcomes: Parts
 
 
-def overview(facts: Facts, now: datetime) -> Overview:
+def overview(facts: Facts) -> Overview:
     asking = sorted((task for task in facts.open if task.status in ("lost", "planned")), key=_urgency)
     running = sorted((task for task in facts.open if task.status in RUNNING), key=lambda task: task.id)
     waiting = sorted(
@@ -168,7 +168,7 @@ def overview(facts: Facts, now: datetime) -> Overview:
         waiting_head=_head("waiting", len(waiting)),
         waiting=_entries("waiting", [_waiting(task, facts) for task in waiting], NOTHING_WAITS),
         pools=Parts("pools", tuple(_pools(facts))),
-        outcomes=Parts("outcomes", (Part("outcomes-chart", f"{FILE}:outcomes", outcomes(facts.hours, now)),)),
+        outcomes=Parts("outcomes", (Part("outcomes-chart", f"{FILE}:outcomes", outcomes(facts.hours, facts.now)),)),
     )
 
 

@@ -12,10 +12,12 @@ import msgspec
 from iac.domain.records import Task
 from iac.domain.scheduling import Wait
 from iac.domain.stages import WORDS
+from iac.domain.state_bodies import KnownView
 from iac.domain.steps import TaskStep
 from iac.domain.work import PlanFacts, ResourceProgress
 from iac.web.ui.models.parts import Part, Parts, View
 from iac.web.ui.models.task_asks import Ask, asks
+from iac.web.ui.models.task_known import choice, known
 from iac.web.ui.models.task_notice import notice
 from iac.web.ui.models.timeline import timeline, took
 from iac.web.ui.models.words import ACTIONS, Badge, Counts, Tone, many, plan_counts, task_badge
@@ -36,6 +38,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     steps: Sequence[TaskStep]
     progress: Sequence[ResourceProgress]
     current_serial: int | None
+    known: KnownView | None
     rights: frozenset[str]
     tail: str
     tail_cut: bool
@@ -109,6 +112,8 @@ class TaskPage(View, frozen=True, kw_only=True):
     may_resolve: bool
     head: Parts
     notice: Parts
+    known: Parts
+    resolve_choice: Parts
     progress_head: Parts
     progress: Parts
     timeline: Parts
@@ -138,6 +143,8 @@ def task_page(facts: Facts) -> TaskPage:
         may_resolve="force_unlock" in facts.rights,
         head=Parts("task-head", (Part("task-head-shown", f"{FILE}:head", head),)),
         notice=Parts("task-notice", () if said is None else (Part("task-notice-shown", f"{FILE}:notice", said),)),
+        known=_known(facts.known),
+        resolve_choice=_choice(facts.known),
         progress_head=_progress_head(facts.progress),
         progress=_progress(facts.progress),
         timeline=Parts("timeline", (Part("timeline-shown", f"{FILE}:timeline", passed),)),
@@ -172,6 +179,17 @@ def _head(facts: Facts) -> Head:
         counts=None if facts.plan is None else plan_counts(facts.plan.summary),
         asks=asks(task, facts.plan, facts.rights),
         follows=task.status in FOLLOWED,
+    )
+
+
+def _known(found: KnownView | None) -> Parts:
+    return Parts("known", () if found is None else (Part("known-shown", f"{FILE}:known", known(found)),))
+
+
+def _choice(found: KnownView | None) -> Parts:
+    offered = None if found is None else choice(found)
+    return Parts(
+        "resolve-choice", () if offered is None else (Part("resolve-choice-shown", f"{FILE}:choice", offered),)
     )
 
 
