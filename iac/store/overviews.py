@@ -35,13 +35,13 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def situation(c: Connection) -> Situation:
-    found, now = await tasks.waiting_and_running(c)
+    found, _ = await tasks.waiting_and_running(c)
     failed = await _failed(c)
     planned = [task.id for task in found if task.status == "planned"]
     applying = [task.id for task in found if task.phase == "apply" and task.status in ("running", "cancelling")]
     ids = {each for task in [*found, *failed] for each in (task.agent_id, task.pool_id) if each is not None}
     return Situation(
-        now=now,
+        now=await c.value("SELECT now()"),
         open=found,
         failed=failed,
         plans=await plans.summaries(c, planned) if planned else {},

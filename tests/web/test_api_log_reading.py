@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ def with_log(api: Served, log: bytes) -> int:
     task = api.operator.task(api.admin.workspace(MAIN, execution_mode="agent"), "plan")
     api.operator.post(f"/tasks/{task}/cancel")
     made = api.rows(
-        """INSERT INTO log_stream (task_id, fence, phase, length, state)
-           VALUES ($1, nextval('fence'), 'plan', $2, 'complete') RETURNING fence, created_at""",
+        """INSERT INTO log_stream (task_id, fence, phase, length, state, sha256, persisted, verified, closed_at)
+           VALUES ($1, nextval('fence'), 'plan', $2, 'complete', $3, $2, true, now()) RETURNING fence, created_at""",
         task,
         len(log),
+        hashlib.sha256(log).hexdigest(),
     )[0]
     root = api.running.settings.data_dir / "logs"
     path = log_files.path_of(root, log_files.Key(task, made["fence"]), made["created_at"])
@@ -110,7 +112,8 @@ def test_search_log_200_finds_what_people_see(api: Served, long: int) -> None:
 
 
 def test_search_log_200_goes_on_piece_by_piece(api: Served, long: int) -> None:
-    found, matches, asked = {"next_offset": 0}, list[int](), 0
+    found: dict[str, Any] = {"next_offset": 0}
+    matches, asked = list[int](), 0
     while found["next_offset"] is not None:
         found = searched(api, long, "7 is", offset=found["next_offset"], span=300_000)
         matches, asked = matches + found["matches"], asked + 1
