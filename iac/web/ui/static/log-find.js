@@ -52,13 +52,12 @@ export class Find {
     // Little at first, so that there is something to show at once; then more with each step.
     for (let [offset, span] = [0, FIRST_SPAN]; offset !== null && !this.cut; span = Math.min(span * 4, MOST_SPAN)) {
       const answer = await fetch(`${this.url}?text=${encodeURIComponent(text)}&offset=${offset}&span=${span}`, { signal, cache: "no-store" }).catch(() => null);
+      const told = answer?.ok ? await answer.json().catch(() => null) : null;
       if (signal.aborted) return;
-      if (!answer?.ok) {
+      if (told === null) {
         this.failed = true;
         return;
       }
-      const told = await answer.json();
-      if (signal.aborted) return;
       this.matches = this.matches.concat(told.matches);
       this.cut = this.matches.length >= MOST;
       this.searched = told.next_offset ?? told.total;

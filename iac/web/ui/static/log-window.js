@@ -39,9 +39,9 @@ export class Window {
     this.top = this.#within(this.top);
   }
 
-  // Rows are higher or lower on average than was thought; the row at the top stays where it is.
+  // Rows are higher or lower on average than was thought; the row at the top stays where it is, and the end the end.
   measure(rowHeight) {
-    const row = this.top / this.rowHeight;
+    const row = this.atEnd ? this.rows : this.top / this.rowHeight;
     this.rowHeight = Math.max(rowHeight, this.lowest);
     this.to(row * this.rowHeight);
   }
