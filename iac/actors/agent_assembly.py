@@ -27,6 +27,7 @@ from iac.agent_settings import AgentSettings
 from iac.domain.agent_state import AgentState
 from iac.domain.work import RunTask
 from iac.errors import IacError
+from iac.executor import undelivered
 from iac.executor.accessor import DataAccessor
 from iac.executor.accessor_remote import Listeners, RemoteDataAccessor
 from iac.executor.binaries import Binaries, BinarySettings
@@ -109,7 +110,9 @@ def assemble(
     entries = journal.entries()
     left = RemoteDataAccessor(client, tokens_of(entries), boot_id=boot_id, listeners=_listeners(desk))
     collector = Collector(left, parts.running, policy)
-    homecoming = Homecoming(journal, left, collector, entries, desk.adopt, desk.ended)
+    homecoming = Homecoming(
+        journal, left, collector, entries, desk.adopt, desk.ended, undelivered.place_beside(_tasks_of(settings))
+    )
     return Assembled(link, parts.running, _written_down(journal, desk, execute), homecoming)
 
 

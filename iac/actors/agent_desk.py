@@ -6,6 +6,7 @@ All methods are sync, so nothing comes between a decision and its act.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ class Desk:
     def hello(self, agent_id: str) -> Hello:
         """The first frame of the next connection."""
         self._conn_seq += 1
-        return self._state.hello(
+        hello = self._state.hello(
             agent_id=agent_id,
             boot_id=self._boot_id,
             conn_seq=self._conn_seq,
@@ -105,6 +106,7 @@ class Desk:
             disk_free=self._parts.host.disk_free(),
             view=self._progress,
         )
+        return msgspec.structs.replace(hello, clock=time.time())
 
     def heartbeat(self, agent_id: str, seq: int) -> Heartbeat:
         return self._state.heartbeat(

@@ -149,14 +149,13 @@ async def _hello(fleet: Fleet, connection: AgentConnection, hello: Hello) -> Non
 
 def _may_join(fleet: Fleet, member: Member, connection: AgentConnection, hello: Hello) -> bool:
     """Whether it takes the place of the connection that is there; if not, it is ended."""
-    other = member.connection
     try:
         fleet.refuse_second(member.agent_id, hello.boot_id, trio.current_time())
     except Conflict:
         log.error("two processes have one identity", extra={"agent": member.agent_id, "boot": hello.boot_id})
         connection.end(REPLACED, "session_conflict")
         return False
-    if other is not None and other.boot_id == hello.boot_id and other.conn_seq >= hello.conn_seq:
+    if member.session.outdated(hello):
         connection.end(REPLACED, "replaced")
         return False
     connection.boot_id, connection.conn_seq = hello.boot_id, hello.conn_seq
@@ -206,7 +205,7 @@ async def _greet(c: Connection, hello: Hello) -> Greeted:
     record = await agents.get(c, hello.agent_id)
     if _is_out(record):
         return Greeted(record, 0, {})
-    epoch = await agents.connected(c, hello.agent_id, hello.boot_id)
+    epoch = await agents.connected(c, hello.agent_id, hello.boot_id, clock=hello.clock)
     return Greeted(record, epoch, await standings.of_agent(c, hello.agent_id, {held.fence for held in hello.tasks}))
 
 

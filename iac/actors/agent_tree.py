@@ -143,7 +143,7 @@ class _Life:
 
     def __init__(self, made: Assembled, orders: Orders, drain_seconds: float) -> None:
         self._made, self._orders, self._drain_seconds = made, orders, drain_seconds
-        self._leaving, self._unlinked = trio.Event(), trio.Event()
+        self._leaving, self._unlinked, self._home = trio.Event(), trio.Event(), trio.Event()
         self._fate: StartFailed | None = None
 
     async def run(self) -> None:
@@ -151,7 +151,7 @@ class _Life:
         made, link = self._made, self._made.link
         await _unless(self._orders.stop, made.homecoming.begin)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(made.homecoming.run)
+            nursery.start_soon(self._come_home)
             nursery.start_soon(self._linked)
             nursery.start_soon(self._fateful, partial(poll_while_down, link.line, self._ask, link.wake, link.times))
             nursery.start_soon(self._fateful, link.session.keep)
@@ -161,10 +161,15 @@ class _Life:
             nursery.start_soon(self._obey_stop)
             nursery.start_soon(self._depart)
             await worker(link.desk.orders, made.running, made.execute, link.desk.ended)
+            await self._home.wait()
             await self._say_goodbye()
             nursery.cancel_scope.cancel()
         if self._fate is not None:
             raise self._fate
+
+    async def _come_home(self) -> None:
+        await self._made.homecoming.run()
+        self._home.set()
 
     async def _linked(self) -> None:
         try:

@@ -294,7 +294,9 @@ class Fleet:
         known = await self.database.read(standings.stances, sorted(there))
         for agent_id in there:
             stance = known.get(agent_id)
-            if stance is None or stance.out:
+            if stance is not None and stance.replaced:
+                await self._leave_to_time(agent_id)
+            elif stance is None or stance.out:
                 await self.revoke(agent_id)
             elif agent_id in self._members:
                 self.drain(self._members[agent_id], stance.drains)
@@ -305,6 +307,16 @@ class Fleet:
             member.drain = drain
             member.say(Drain(reason="an admin decided so") if drain else Undrain())
             self.wake()
+
+    async def _leave_to_time(self, agent_id: str) -> None:
+        """Another one has its name. What it has begun is not stopped: it is given up when its time is over, as that of any
+        agent that fell silent.
+        """
+        member = self.member(agent_id)
+        await self.perform(member, member.session.silent())
+        if member.connection is not None:
+            member.connection.end(REPLACED, "replaced")
+        self.forget(agent_id)
 
     async def revoke(self, agent_id: str) -> None:
         """The agent has no business here any more: what it runs is to be stopped, what it did not begin goes to others."""

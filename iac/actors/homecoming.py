@@ -1,10 +1,11 @@
 """What an agent does at its start about the orders that it had accepted when it ended: every one gets a stated fate.
 
-no work directory   nothing was ever begun: told so, and an order that nobody claimed comes again
+nothing begun       no work directory, or nothing was started in it: told so, and an order that nobody claimed comes again
 a result            it came to its end: the rest of log and state is sent, and the same result is told (again)
 a plan              its processes are killed, its log is sent, it has failed (agent_crashed), and is tried again
 an apply            Terraform, if it still runs, may finish; log and state are brought home, and the task ends as Terraform
                     did. If nobody saw that, it is lost (agent_crashed): its workspace stays locked until a human looked
+a state refused     its token is over a week old, or nobody knows it any more: the state is kept apart, for a human
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import trio
 from msgspec.structs import replace
 
-from iac.actors.salvage import Collector
+from iac.actors.salvage import Collector, kill_all_in
 from iac.domain.work import Bundle, LogDigest, Result, RunTask, TaskData
 from iac.errors import Conflict, Forbidden, Gone, IacError, NotFound, Unauthenticated
-from iac.executor import steps, workdir
+from iac.executor import steps, undelivered, workdir
 from iac.executor.accessor_remote import RemoteDataAccessor
 from iac.executor.journal import Entry, Journal
-from iac.executor.leftovers import kill_leftovers
 from iac.executor.run import Run
 
 log = logging.getLogger(__name__)
@@ -49,16 +50,19 @@ class Homecoming:
     entries: Sequence[Entry]
     adopt: Callable[[RunTask, str], None]
     ended: Callable[[RunTask], None]
+    undelivered: Path
     left: list[RunTask] = field(default_factory=list)
 
     async def begin(self) -> None:
         """Before the first connection: what was never begun is said so, what was begun is adopted."""
-        for entry in self.entries:
-            if self.journal.place(entry.order).root.exists():
-                self.left.append(entry.order)
-                self.adopt(entry.order, entry.token)
-            else:
-                await self._disown(entry.order)
+        undelivered.tell(self.undelivered)
+        async with trio.open_nursery() as nursery:
+            for entry in self.entries:
+                if workdir.was_begun(self.journal.place(entry.order)):
+                    self.left.append(entry.order)
+                    self.adopt(entry.order, entry.token)
+                else:
+                    nursery.start_soon(self._disown, entry.order)
 
     async def run(self) -> None:
         """One child for each directory; ends when the last is brought home."""
@@ -76,7 +80,7 @@ class Homecoming:
         except IacError as error:
             log.warning("what was never begun could not be told", extra={"task_id": order.task_id, "error": str(error)})
         else:
-            await trio.to_thread.run_sync(self.journal.close, order)
+            await self._forget(order, self.journal.place(order))
 
     async def _guarded(self, order: RunTask) -> None:
         place = self.journal.place(order)
@@ -90,7 +94,7 @@ class Homecoming:
 
     async def _collect(self, order: RunTask, place: workdir.Workdir) -> None:
         if order.action == "plan":
-            await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
+            await kill_all_in(place)
         remembered = await trio.to_thread.run_sync(workdir.remembered, place)
         place = workdir.Workdir(place.root, remembered.working_directory)
         # That life came to the end of the run; only whether that was heard is not known.
@@ -100,11 +104,12 @@ class Homecoming:
         # The same one again, but for what was brought meanwhile.
         result = _result(run, stored) if result is None else replace(result, log=run.log, state_safe=run.state_safe)
         await self._report(order, result, within=self.collector.policy.report_within)
-        if run.state_safe and not wanted:
-            await trio.to_thread.run_sync(workdir.remove, place)
-            await trio.to_thread.run_sync(self.journal.close, order)
-        else:
+        if isinstance(run.state_error, _REFUSED):
+            await trio.to_thread.run_sync(self._set_aside, run)
+        elif not run.state_safe or wanted:
             log.error("a work directory is kept", extra={"directory": str(place.root)})
+            return
+        await self._forget(order, place)
 
     async def _bring(self, run: Run, told: str | None, limit: int) -> tuple[str | None, bool]:
         """Log and state, with `told` in the log. What became of the state, and whether the log is still wanted."""
@@ -116,8 +121,23 @@ class Homecoming:
             return await self.collector.state(run, told), False
         if position.closed:
             return await self.collector.state(run, told), False
-        stored = await self.collector.log_and_state(run, told, start=position.next_offset, limit=limit)
+        try:
+            stored = await self.collector.log_and_state(run, told, start=position.next_offset, limit=limit)
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            # What must be masked in it cannot be read, for one. The state matters more.
+            log.error("a log cannot be sent", extra={"task_id": run.order.task_id, "error": str(error)})
+            return await self.collector.state(run, None), True
         return stored, run.log is None and (run.spool is None or run.spool.refused is None)
+
+    def _set_aside(self, run: Run) -> None:
+        """States are taken from everybody for a week after the task's end: what is refused now is refused for ever."""
+        kept = undelivered.set_aside(run.workdir, self.undelivered)
+        extra = {"task_id": run.order.task_id, "error": str(run.state_error), "kept": str(kept)}
+        log.error("the platform does not take a state any more; it is kept here", extra=extra)
+
+    async def _forget(self, order: RunTask, place: workdir.Workdir) -> None:
+        await trio.to_thread.run_sync(workdir.remove, place)
+        await trio.to_thread.run_sync(self.journal.close, order)
 
     async def _report(self, order: RunTask, result: Result, *, within: float) -> None:
         """Raises Unavailable when it could not be told in time; a refusal is an answer as well."""

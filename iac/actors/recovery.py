@@ -93,7 +93,10 @@ class Salvage:
             nursery.start_soon(self.collect, left)
             while True:
                 await trio.sleep(self.again)
-                await self.look()
+                try:
+                    await self.look()
+                except Exception:  # the bulkhead: what cannot be looked at now is looked at later, or by the next start
+                    log.exception("work directories cannot be looked at")
 
     async def collect(self, left: Left) -> None:
         """One child for each directory; ends when the last is done with."""

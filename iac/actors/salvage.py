@@ -4,6 +4,7 @@ the state. The same for the server's own tasks and for an agent's, because all i
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from iac.executor.log_carrier import Carrier, open_log, unprepared
 from iac.executor.process import APART, PidRecord, read_pid_file
 from iac.executor.run import ExecutorPolicy, Run
 from iac.executor.shimming import read_end
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.2
 SHIM_WITHIN = 10.0
@@ -68,7 +71,7 @@ class Collector:
         """Waits for Terraform, if it still runs, and stores the state of an apply. What became of it, None if there was
         nothing to store. Sets `run.state_safe`.
         """
-        await self._until_ended(run)
+        await self.until_ended(run)
         _learn_end(run)
         if told is not None:
             run.say(told)
@@ -78,12 +81,10 @@ class Collector:
         stored = await steps.save_state(run, self.accessor)
         return None if stored is None else f"state {stored.serial} was stored ({stored.verdict})"
 
-    async def _until_ended(self, run: Run) -> None:
+    async def until_ended(self, run: Run) -> None:
         """Waits for a Terraform that outlived us; a cancel reaches it as it would have reached it before."""
         place = run.workdir
-        records = [
-            record for file in (place.pid_file, place.shim_pid_file) if (record := read_pid_file(file)) is not None
-        ]
+        records = _recorded(place)
         seat = self.running.admit(run.order) if records else None
         if seat is None:
             return
@@ -104,6 +105,25 @@ class Collector:
             await with_checkpoints(run, self.accessor, partial(_end_of, records))
         else:
             await _end_of(records)
+
+
+async def kill_all_in(place: workdir.Workdir) -> None:
+    """Ends what runs there, and what a shim may still have been about to start."""
+    records = _recorded(place)
+    with trio.move_on_after(SHIM_WITHIN) as patience:
+        while True:
+            await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
+            if not any(record.running() for record in records):
+                return
+            await trio.sleep(LOOK_EVERY)
+    if patience.cancelled_caught:
+        log.error("what runs in a work directory could not be ended", extra={"directory": str(place.root)})
+
+
+def _recorded(place: workdir.Workdir) -> list[PidRecord]:
+    """Terraform, or who ran there last, and the shim."""
+    found = (read_pid_file(file) for file in (place.pid_file, place.shim_pid_file))
+    return [record for record in found if record is not None]
 
 
 def _learn_end(run: Run) -> None:

@@ -13,6 +13,8 @@ from iac.domain.pool_bodies import AgentView
 _agent = click.argument("agent", metavar="AGENT")
 _pool = click.option("--pool", metavar="POOL", help="Only this pool's, by name or id.")
 _reason = click.option("--reason", default="", help="Why; kept in the audit trail.")
+CLOCK_OFF = 5.0
+"""Seconds that a clock is wrong before anybody is told."""
 _STATUS = {"pending_approval": "waiting for approval", "revoked": "shut out"}
 
 
@@ -74,6 +76,13 @@ def show(session: Session, *, agent: str, pool: str | None) -> None:
     _shown(session, _found(session, agent, pool))
 
 
+def _clock(ahead: float | None) -> str | None:
+    """What is wrong with it; nothing for one that is right, as far as a message's way lets us tell."""
+    if ahead is None or abs(ahead) < CLOCK_OFF:
+        return None
+    return f"{abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"
+
+
 def _shown(session: Session, agent: AgentView) -> None:
     if session.terminal.json:
         session.terminal.document(agent)
@@ -92,6 +101,7 @@ def _shown(session: Session, agent: AgentView) -> None:
             "Memory": _share(agent.mem_usage),
             "Disk free": free,
             "Version": agent.version,
+            "Clock": _clock(agent.clock_ahead_s),
             "System": f"{agent.os} {agent.arch}".strip(),
             "Address": agent.ip,
             "Registered": f"{agent.registered_at:%Y-%m-%d %H:%M:%S} UTC",

@@ -135,6 +135,7 @@ class AgentSession:
         self._missed: frozenset[int] = frozenset()
         self._avoid: dict[int, float] = {}
         self._last: tuple[str, int] = ("", -1)
+        self._connection: tuple[str, int] = ("", -1)
         self.reported: dict[int, Held] = {}
         self.heard_at: float | None = None
         self.draining = False
@@ -206,6 +207,10 @@ class AgentSession:
 
     # What it says
 
+    def outdated(self, hello: Hello) -> bool:
+        """Whether the same program was heard on this connection, or a later one, before: what it lists may be long over."""
+        return self._connection[0] == hello.boot_id and hello.conn_seq <= self._connection[1]
+
     def hello(
         self, hello: Hello, standings: Mapping[int, Standing], now: float
     ) -> tuple[tuple[Verdict, ...], list[Effect]]:
@@ -216,7 +221,7 @@ class AgentSession:
         if self._last[0] != hello.boot_id:
             for asked in self._cancels.values():
                 asked.acked = False  # the process that answered is gone
-        self._last = (hello.boot_id, -1)
+        self._last, self._connection = (hello.boot_id, -1), (hello.boot_id, hello.conn_seq)
         verdicts, effects = [], list[Effect]()
         for held in hello.tasks:
             do, follows = judge(held, standings.get(held.fence))
@@ -230,8 +235,7 @@ class AgentSession:
         self, beat: Heartbeat, standings: Mapping[int, Standing], now: float
     ) -> tuple[HeartbeatAck, list[Effect]]:
         """The answer, and what else follows. One that was overtaken by a later one only shows that the agent lives."""
-        stale = self._last[0] == beat.boot_id and beat.seq <= self._last[1]
-        if stale:
+        if self.overtaken(beat):
             self.heard_at = now
             return self._ack(beat, standings), []
         self._last = (beat.boot_id, beat.seq)
@@ -241,6 +245,10 @@ class AgentSession:
             effects += judge(held, standings.get(held.fence))[1]
         effects += self._absent(standings, now, hello=False)
         return self._ack(beat, standings), effects + self._wanted(standings.values(), now)
+
+    def overtaken(self, beat: Heartbeat) -> bool:
+        """Whether a later one of the same program was heard before."""
+        return self._last[0] == beat.boot_id and beat.seq <= self._last[1]
 
     def heartbeat_unchecked(self, beat: Heartbeat, now: float) -> HeartbeatAck:
         """The answer while the rows cannot be read: nobody else can be given anything now either."""
@@ -322,7 +330,8 @@ class AgentSession:
 
     def _surely(self, standing: Standing, *, hello: bool) -> bool:
         # A list that was on its way when the task was claimed cannot have it yet.
-        fresh = standing.claimed_for_s is not None and standing.claimed_for_s < self._times.settle
+        # (A clock that was set back since makes this negative, and must not keep it fresh for an hour.)
+        fresh = standing.claimed_for_s is not None and abs(standing.claimed_for_s) < self._times.settle
         return not fresh and (hello or standing.fence in self._missed)
 
     def _wanted(self, standings: Iterable[Standing], now: float) -> list[Effect]:

@@ -63,6 +63,8 @@ class Hello(Message, frozen=True, kw_only=True):
     draining: bool = False
     tasks: tuple[Held, ...] = ()
     disk_free: int = 0
+    clock: float | None = None
+    """The agent's time, in seconds since 1970: only so that people can see a clock that is wrong."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):

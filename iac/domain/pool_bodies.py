@@ -156,6 +156,8 @@ class AgentView(View, frozen=True, kw_only=True):
     registered_at: datetime
     last_seen_at: datetime | None
     retired_at: datetime | None
+    clock_ahead_s: float | None
+    """How far its clock was ahead of the platform's when it connected (negative: behind); nothing is decided by it."""
 
 
 class AgentPage(View, frozen=True, kw_only=True):

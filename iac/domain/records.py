@@ -357,6 +357,8 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     registered_at: datetime
     last_seen_at: datetime | None
     retired_at: datetime | None
+    clock_ahead_s: float | None = None
+    """How far its clock was ahead of the platform's when it connected, in seconds; nothing is decided by it."""
 
     @property
     def takes_tasks(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
 import msgspec
@@ -139,15 +140,26 @@ class LocalDataAccessor:
 
         Raises LogRefused (log_incomplete with `next_offset`; log_mismatch, once) then, and nothing has changed.
         """
-        if result.log is None or result.log.state == "pending":
-            await self._database.tx(_report, order, result, None)
-        else:
-            ending = self._log_cache.ending(order.task_id, order.fence, result.log, strict=from_afar)
-            async with ending as end:
-                await self._database.tx(_report, order, result, end)
+        async with self._ending(order, result.log, strict=from_afar) as end:
+            await self._database.tx(_report, order, result, end)
+        self._over(order)
+
+    async def give_back(self, order: RunTask, result: Result, detail: str) -> None:
+        """T13b: the plan ended by no fault of its own. Its log ends with it, with whatever came of it."""
+        async with self._ending(order, result.log, strict=False) as end:
+            await self._database.tx(_give_back, order, result, detail, end)
+        self._over(order)
+
+    def _ending(
+        self, order: RunTask, digest: LogDigest | None, *, strict: bool
+    ) -> AbstractAsyncContextManager[End | None]:
+        if digest is None or digest.state == "pending":
+            return nullcontext()
+        return self._log_cache.ending(order.task_id, order.fence, digest, strict=strict)
+
+    def _over(self, order: RunTask) -> None:
         self._changes.log(order.task_id)
-        self._changes.task(order.task_id)
-        self._changes.slot()
+        self._changes.moved(order.task_id)
 
     async def close_log(self, order: RunTask, digest: LogDigest, *, from_afar: bool = False) -> None:
         """Ends a log whose result was taken before it was whole. Raises as `update_task` does."""
@@ -224,5 +236,14 @@ async def _report(c: Connection, order: RunTask, result: Result, end: End | None
     if moved.task.fence != order.fence:
         raise Fenced(f"Assignment {order.fence} of task {order.task_id} was taken away.")
     await standings.note_result(c, order.fence, result.result_id)
+    await _close(c, order, end)
+
+
+async def _give_back(c: Connection, order: RunTask, result: Result, detail: str, end: End | None) -> None:
+    await standings.give_back(c, order.task_id, order.fence, result, detail)
+    await _close(c, order, end)
+
+
+async def _close(c: Connection, order: RunTask, end: End | None) -> None:
     if end is not None:
         await logs.close(c, order.task_id, order.fence, end)

@@ -6,13 +6,18 @@ An entry goes when nothing of its assignment is left: its result was taken and i
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from iac.domain.work import RunTask
-from iac.executor.workdir import Workdir, place_of, storing, write_file
+from iac.errors import IacError
+from iac.executor.workdir import Workdir, left_behind, place_of, storing, write_file
+
+log = logging.getLogger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +40,18 @@ class Journal:
         """On the disk for good when it returns; again is no error. Raises StorageFull, OSError."""
         path = self._path(order)
         draft = path.with_suffix(".new")
-        with storing(path):
-            self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(draft, msgspec.json.encode(Entry(order=order, token=token)), durable=True)
-            draft.replace(path)
-            self._sync()
+        try:
+            with storing(path):
+                self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_file(draft, msgspec.json.encode(Entry(order=order, token=token)), durable=True)
+                draft.replace(path)
+                self._sync()
+        except (IacError, OSError):
+            # What is on the disk all the same must not count: the order was refused, and may be another agent's by now.
+            for half in (draft, path):
+                with suppress(OSError):
+                    half.unlink()
+            raise
 
     def close(self, order: RunTask) -> None:
         """Nothing of it is left. While its work directory is still there, the entry stays as well."""
@@ -50,13 +62,17 @@ class Journal:
         return place_of(self._tasks, order)
 
     def entries(self) -> list[Entry]:
-        """What earlier lives accepted and did not bring to an end; one that cannot be read is passed over."""
+        """What earlier lives accepted and did not bring to an end. What nobody can act on is left where it is, and told."""
         found = []
         for path in sorted(self._tasks.glob("*.json")) if self._tasks.is_dir() else ():
             try:
                 found.append(msgspec.json.decode(path.read_bytes(), type=Entry))
-            except (OSError, msgspec.DecodeError):
-                continue
+            except (OSError, msgspec.DecodeError) as error:
+                log.error("an accepted order cannot be read", extra={"path": str(path), "error": str(error)})
+        known = {self.place(entry.order).root for entry in found}
+        for place, _ in left_behind(self._tasks):
+            if place.root not in known:
+                log.error("a work directory that no accepted order has is kept", extra={"directory": str(place.root)})
         return found
 
     def _path(self, order: RunTask) -> Path:

@@ -38,7 +38,10 @@ class Found:
 
 
 def find_state(place: Workdir, before: bytes | None) -> Found | None:
-    """The newest usable state; None when it is still `before`. Raises StateLost, OSError."""
+    """The newest usable state; None when it is still `before`. Raises StateLost, OSError.
+
+    Without the directory there is no telling whether there was one.
+    """
     problems = []
     for name, data in _candidates(place):
         if data == before:
@@ -51,7 +54,7 @@ def find_state(place: Workdir, before: bytes | None) -> Found | None:
             return Found(data, astray=name != place.state.name)
     if problems:
         raise StateLost("state_unreadable", "; ".join(problems))
-    if before is None:
+    if before is None and place.state.parent.is_dir():
         return None
     raise StateLost("state_missing", f"{place.state.name} is gone from the work directory")
 

@@ -109,6 +109,8 @@ class Run:
     unsent: bytes | None = None
     """The newest state that could be read while the apply ran, until the platform has it."""
     state_safe: bool = True
+    state_error: Exception | None = None
+    """Why the state is not safe."""
     no_room: bool = False
     """Terraform could not write its state to its place, for want of room; the state is stored all the same."""
     done: bool = False

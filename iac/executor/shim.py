@@ -7,7 +7,8 @@ socket (see iac.executor.shimming) for as long as somebody is there to give them
     shim.pid        this process: once it has ended, what is written here is the last word
     terraform.pid   what runs, or ran last: pid, start time, boot, and the command's name; written before anybody is told
     ended.json      how the last command ended: durable before anybody is told
-    lease           until when (seconds of CLOCK_BOOTTIME) a plan may run; past it, it is stopped. No file: for ever
+    lease           until when (seconds of CLOCK_BOOTTIME) a plan may run; past it, or when it was taken away, it is
+                    stopped. Never a file: for ever
 
 Frames both ways: four bytes of length, then what marshal makes of a dict; both ends are the same interpreter. An order to
 run comes with two descriptors, stdout and stderr. Every import here is paid for by every task, so it is the C modules below
@@ -55,6 +56,7 @@ class Shim:
         self.signals: list[int] = []
         self.swept: set[int] = set()
         self.oom_counter, self.oom_before = "", 0
+        self.had_lease = False
         self.grace = self.second = 0.0
         self.climb_at = float("inf")
         self.woken, wake = os.pipe()
@@ -204,7 +206,8 @@ class Shim:
     # The lease
 
     def leased(self) -> bool:
-        return os.path.exists(os.path.join(self.directory, "lease"))
+        self.had_lease |= os.path.exists(os.path.join(self.directory, "lease"))
+        return self.had_lease
 
     def keep_to_the_lease(self) -> None:
         """The dead man's handle: nobody prolongs it any more, so somebody else may have the task."""
@@ -227,7 +230,7 @@ class Shim:
             with open(os.path.join(self.directory, "lease"), encoding="ascii") as file:
                 return float(file.read() or "inf")
         except (OSError, ValueError):
-            return float("inf")
+            return float("-inf" if self.had_lease else "inf")
 
 
 def spawn(order: dict, out: int, err: int) -> int:  # type: ignore[type-arg]

@@ -171,6 +171,7 @@ async def save_state(run: Run, accessor: DataAccessor) -> StateReceipt | None:
         receipt = await _stored(run, accessor, found.data)
         run.no_room = found.astray and has_no_room(run.workdir, len(found.data))
     except (IacError, OSError, StateLost) as error:
+        run.state_error = error
         log.error("the state of an apply was not stored", extra={"task_id": run.order.task_id, "error": str(error)})
         run.say(f"the state was NOT stored: {error}; it stays in the work directory on this host")
         if isinstance(error, StateLost):

@@ -15,6 +15,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,7 @@ from iac.domain.work import Result, RunTask
 from iac.errors import StorageFull
 
 FILE_MODE, EXECUTABLE_MODE = 0o600, 0o700
+DOOMED = ".doomed"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -201,15 +203,31 @@ def read_if_there(path: Path) -> bytes | None:
 
 
 def remove(workdir: Workdir) -> None:
-    """Removes it all. What cannot be removed now is found by the sweep of the next start."""
-    shutil.rmtree(workdir.root, ignore_errors=True)
+    """Removes it all. What cannot be removed now, or is cut off by a crash, is found by the sweep of the next start."""
+    doomed = workdir.root.with_name(workdir.root.name + DOOMED)
+    # First it loses its name: a directory of which only a part is left would tell a later start lies.
+    with suppress(OSError):
+        workdir.root.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(tasks: Path) -> None:
+    """Removes what `remove` did not come to the end of."""
+    for doomed in tasks.glob(f"*{DOOMED}") if tasks.is_dir() else ():
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def was_begun(workdir: Workdir) -> bool:
+    """Whether anything may have been started in it: the log is opened before that."""
+    return workdir.raw_log.exists()
 
 
 def left_behind(tasks: Path) -> Iterator[tuple[Workdir, RunTask | None]]:
     """The directories that are still there, with their orders (None: not even that was written)."""
     if not tasks.is_dir():
         return
-    for root in sorted(path for path in tasks.iterdir() if path.is_dir()):
+    sweep(tasks)
+    for root in sorted(path for path in tasks.iterdir() if path.is_dir() and path.suffix != DOOMED):
         workdir = Workdir(root)
         try:
             yield workdir, msgspec.json.decode(workdir.assignment.read_bytes(), type=RunTask)

@@ -32,7 +32,7 @@ _COLUMNS = f"""
     a.id, a.pool_id, p.name AS pool_name, p.apply_exclusivity, a.pool_token_id, k.revoke_mode AS token_revoked, a.name,
     a.approved, a.boot_id, a.conn_epoch, a.version, a.os, a.arch, a.capabilities, a.plan_limit, a.draining,
     COALESCE({pools.THERE}, false) AS online,
-    a.cpu_usage, a.mem_usage, a.disk_free, a.ip, a.registered_at, a.last_seen_at, a.retired_at
+    a.cpu_usage, a.mem_usage, a.disk_free, a.ip, a.registered_at, a.last_seen_at, a.retired_at, a.clock_ahead_s
 """
 _FROM = "FROM agent a JOIN agent_pool p ON p.id = a.pool_id LEFT JOIN pool_token k ON k.id = a.pool_token_id"
 
@@ -314,15 +314,19 @@ async def seen(c: Connection, beats: Mapping[str, Heartbeat]) -> None:
     )
 
 
-async def connected(c: Connection, agent_id: str, boot_id: str, *, overlap_s: float = OVERLAP_SECONDS) -> int:
+async def connected(
+    c: Connection, agent_id: str, boot_id: str, *, clock: float | None = None, overlap_s: float = OVERLAP_SECONDS
+) -> int:
     """Its control channel is this process's from now on: the epoch of the connection, higher than all before. Sessions of
-    the agent's other processes end after `overlap_s`. Raises NotFound.
+    the agent's other processes end after `overlap_s`. `clock` is its time, in seconds since 1970. Raises NotFound.
     """
     epoch = await c.value(
-        """UPDATE agent SET conn_epoch = conn_epoch + 1, boot_id = :boot_id, last_seen_at = now()
+        """UPDATE agent SET conn_epoch = conn_epoch + 1, boot_id = :boot_id, last_seen_at = now(),
+               clock_ahead_s = CAST(:clock AS double precision) - extract(epoch FROM clock_timestamp())
            WHERE id = :id AND retired_at IS NULL RETURNING conn_epoch""",
         id=agent_id,
         boot_id=boot_id,
+        clock=clock,
     )
     if epoch is None:
         raise _unknown(agent_id)

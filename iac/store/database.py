@@ -38,6 +38,8 @@ ANSWER_WITHIN, LOOK_EVERY = 25.0, 1.0
 One look at all connections each second, and not asyncpg's own timer for each statement: these stay in the loop's heap until
 they are due, and cost a third of what the loop does.
 """
+ADMIT_WITHIN = 20.0
+"""Seconds that a caller waits for a connection at most, if all are in use or none comes about; it cannot be cancelled."""
 PREPARED = 300
 """Statements that each connection keeps prepared: more than there are in use, or they would be parsed again and again."""
 P = ParamSpec("P")
@@ -59,6 +61,7 @@ _GONE = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,  # this program stood still in the middle of one
     asyncpg.InternalClientError,  # the protocol is out of step after the server went away in the middle of it
 )
 
@@ -130,9 +133,17 @@ class Connection:
 class Database:
     """A pool of connections, used from Trio. Made by `open_database`."""
 
-    def __init__(self, url: str, *, pool_size: int, answer_within: float = ANSWER_WITHIN) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int,
+        answer_within: float = ANSWER_WITHIN,
+        admit_within: float = ADMIT_WITHIN,
+    ) -> None:
         self._busy: set[Connection] = set()
-        self._answer_within = answer_within
+        self._waiting: dict[asyncio.Task[Any] | None, float] = {}
+        self._answer_within, self._admit_within = answer_within, admit_within
         self._next_look: asyncio.TimerHandle | None = None
         base, ssl = _split(url)
         self._pool = databases.Database(
@@ -158,8 +169,7 @@ class Database:
         """Runs one store function as one transaction. Raises Unavailable when the database cannot be used now."""
 
         async def body() -> R:
-            async with self._pool.connection() as connection:
-                raw_connection = connection.raw_connection
+            async with self._admitted() as raw_connection:
                 with self._watched(raw_connection) as c:
                     async with raw_connection.transaction():
                         return await function(c, *args, **kwargs)
@@ -175,8 +185,8 @@ class Database:
         """
 
         async def body() -> R:
-            async with self._pool.connection() as connection:
-                with self._watched(connection.raw_connection) as c:
+            async with self._admitted() as raw_connection:
+                with self._watched(raw_connection) as c:
                     return await function(c, *args, **kwargs)
 
         return await self._bridge(body)
@@ -205,6 +215,20 @@ class Database:
         await trio.lowlevel.checkpoint_if_cancelled()
         return result
 
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[Any]:
+        """A connection of the pool, if there is one in time."""
+        connection, caller = self._pool.connection(), asyncio.current_task()
+        self._waiting[caller] = time.monotonic()
+        try:
+            await connection.__aenter__()
+        finally:
+            del self._waiting[caller]
+        try:
+            yield connection.raw_connection
+        finally:
+            await connection.__aexit__()
+
     @contextmanager
     def _watched(self, raw_connection: Any) -> Iterator[Connection]:  # noqa: ANN401 - asyncpg has no types
         """A connection in use. One whose protocol is out of step is ended, so that nobody gets it from the pool again."""
@@ -219,10 +243,13 @@ class Database:
             self._busy.discard(c)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ends connections that do not answer; calls itself again and again, until `close`."""
+        """Ends connections that do not answer, and waits that are too long; calls itself again and again, until `close`."""
+        self._next_look = loop.call_later(LOOK_EVERY, self.watch, loop)  # first, so that nothing here is its end
         for c in list(self._busy):
             c.end_if_silent(self._answer_within)
-        self._next_look = loop.call_later(LOOK_EVERY, self.watch, loop)
+        for caller, since in list(self._waiting.items()):
+            if caller is not None and time.monotonic() - since > self._admit_within:
+                caller.cancel()
 
     async def connect(self) -> None:
         await self._bridge(self._pool.connect)
@@ -238,7 +265,7 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    url: str, *, pool_size: int = 8, answer_within: float = ANSWER_WITHIN
+    url: str, *, pool_size: int = 8, answer_within: float = ANSWER_WITHIN, admit_within: float = ADMIT_WITHIN
 ) -> AsyncIterator[Database]:
     """A connected database, with the asyncio loop it lives on; everything that uses it belongs inside the body.
 
@@ -248,7 +275,7 @@ async def open_database(
     async with trio_asyncio.open_loop() as loop:
         # Without this handler, one forgotten future makes the loop end in a way that nothing can cancel.
         loop.set_exception_handler(_complain)
-        database = Database(url, pool_size=pool_size, answer_within=answer_within)
+        database = Database(url, pool_size=pool_size, answer_within=answer_within, admit_within=admit_within)
         try:
             await database.connect()
         except (Unavailable, asyncpg.PostgresError) as error:

@@ -1,6 +1,7 @@
 """PostgreSQL from a wheel, in the data directory: what makes one command enough on a bare machine.
 
-The cluster is found running after a `kill -9` of the server and simply used again. It listens on a socket that only this
+The cluster is found running after a `kill -9` of the server and simply used again; one that dies under a running server is
+started again. It listens on a socket that only this
 machine's users can reach. As root, PostgreSQL runs under a system user that the wheel creates, because it refuses root.
 """
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 DATABASE = "postgres"
 STOP_WITHIN = 20.0
+LOOK_EVERY = 1.0
 _PLAIN_PATH = re.compile(r"[\w/.,:=@+-]+")
 """What the wheel hands to a shell unquoted."""
 
@@ -69,10 +71,26 @@ async def open_embedded(directory: Path) -> AsyncIterator[str]:
         ) from error
     log.info("embedded PostgreSQL runs", extra={"directory": str(directory)})
     try:
-        yield str(server.get_uri(database=DATABASE))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_keep, server, directory)
+            yield str(server.get_uri(database=DATABASE))
+            nursery.cancel_scope.cancel()
     finally:
         with trio.move_on_after(STOP_WITHIN, shield=True):
             await trio.to_thread.run_sync(_stop, server, abandon_on_cancel=True)
+
+
+async def _keep(server: Any, directory: Path) -> None:  # noqa: ANN401 - the wheel has no types
+    """Starts the cluster again when it has died: nobody else would. Never returns; ends with its scope."""
+    while True:
+        await trio.sleep(LOOK_EVERY)
+        if _is_postgres(directory / "postmaster.pid"):
+            continue
+        log.error("the embedded PostgreSQL has died; it is started again", extra={"directory": str(directory)})
+        try:
+            await trio.to_thread.run_sync(_start, server, directory)
+        except Exception:  # whatever the wheel raises: what it left behind may be gone at the next look
+            log.exception("the embedded PostgreSQL does not start")
 
 
 def _start(server: Any, directory: Path) -> None:  # noqa: ANN401 - the wheel has no types
@@ -93,6 +111,21 @@ def _stop(server: Any) -> None:  # noqa: ANN401 - the wheel has no types
         server.stop()
     except Exception:  # nothing of ours depends on it any more; the next start finds what is left
         log.warning("the embedded PostgreSQL did not stop as it should", exc_info=True)
+
+
+def _is_postgres(pid_file: Path) -> bool:
+    """Whether the number in the file is a running PostgreSQL's. Where there is no /proc to ask: whether it is anybody's."""
+    try:
+        pid = int(pid_file.read_text().splitlines()[0])
+        if not Path("/proc/self/stat").exists():
+            os.kill(pid, 0)
+            return True
+        name, _, state = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except PermissionError:
+        return True  # another user's, as it is for root
+    except (OSError, ValueError, IndexError):
+        return False
+    return name == "postgres" and state.split()[0] not in "ZX"
 
 
 def _forget_the_dead(pid_file: Path) -> None:

@@ -83,21 +83,27 @@ async def give_back(c: Connection, task_id: int, fence: int, result: Result, det
 
 
 class Stance(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided about an agent: `out` is for good, `drains` while it lasts."""
+    """What was decided about an agent: `out` is for good, `drains` while it lasts. `replaced`: nobody wanted it out; it was
+    silent, and another one has its name now.
+    """
 
     out: bool
     drains: bool
+    replaced: bool
 
 
 async def stances(c: Connection, agent_ids: Sequence[str]) -> dict[str, Stance]:
     """Those of them that still have a row."""
     rows = await c.all(
         """SELECT a.id, a.retired_at IS NOT NULL OR NOT a.approved OR k.revoke_mode IS NOT DISTINCT FROM 'hard' AS out,
-                  a.draining OR k.revoked_at IS NOT NULL AS drains
+                  a.draining OR k.revoked_at IS NOT NULL AS drains,
+                  a.retired_at IS NOT NULL AND EXISTS (
+                    SELECT FROM agent b WHERE b.pool_id = a.pool_id AND b.name = a.name AND b.retired_at IS NULL
+                  ) AS replaced
            FROM agent a LEFT JOIN pool_token k ON k.id = a.pool_token_id WHERE a.id = ANY(:ids)""",
         ids=list(agent_ids),
     )
-    return {row["id"]: Stance(out=row["out"], drains=row["drains"]) for row in rows}
+    return {row["id"]: Stance(out=row["out"], drains=row["drains"], replaced=row["replaced"]) for row in rows}
 
 
 class Seat(msgspec.Struct, frozen=True, kw_only=True):

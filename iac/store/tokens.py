@@ -35,6 +35,12 @@ async def create(
     return ApiToken(**row)
 
 
+async def now(c: Connection) -> datetime:
+    """The time by the clock that every token's end is judged by: the database's, whatever this host's clock says."""
+    at: datetime = await c.value("SELECT now()")
+    return at
+
+
 async def bootstrap(c: Connection, token: str) -> None:
     """Makes this the admin token that the environment gives; one that it gave before is good for nothing any more."""
     hash_ = token_hash(token)

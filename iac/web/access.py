@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 from quart import Response
@@ -53,7 +53,8 @@ def _people(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def create_token(call: Call[access_bodies.TokenCreate, NoQuery]) -> access_bodies.TokenView:
         body, token = call.body, new_token()
-        expires = None if body.expires_in_s is None else datetime.now(UTC) + timedelta(seconds=body.expires_in_s)
+        lifetime = None if body.expires_in_s is None else timedelta(seconds=body.expires_in_s)
+        expires = None if lifetime is None else await platform.read(tokens.now) + lifetime
         record = await platform.write(
             tokens.create, token, name=body.name, role=body.role, by=call.by, expires_at=expires
         )

@@ -17,7 +17,7 @@ import msgspec
 import trio
 from quart import Response, request
 
-from iac.domain import log_chunks
+from iac.domain import agent_reports, log_chunks
 from iac.domain.agent_bodies import (
     CHUNK_COMPRESSED,
     CHUNK_INFLATED,
@@ -39,7 +39,7 @@ from iac.domain.messages import LogTimes
 from iac.domain.rates import Rates
 from iac.domain.records import FINAL, AssignmentRecord
 from iac.domain.work import Result, RunTask, SavedPlan, StatePush, TaskData
-from iac.errors import BadRequest, Fenced, Forbidden, IacError, Invalid, Unavailable
+from iac.errors import AlreadyFinal, BadRequest, Conflict, Fenced, Forbidden, IacError, Invalid, Unavailable
 from iac.store import assignments, logs, pools, standings, tasks
 from iac.store.database import Connection
 from iac.web.agent_auth import CHECKPOINTS, CHUNKS, NOTES, RESULTS, STATES, asked_path, one_of, peer, within
@@ -59,8 +59,6 @@ STATE_LIMIT, STATE_INFLATED = 128 * MIB, 256 * MIB
 PLAN_LIMIT = 192 * MIB
 WATCHED_S = 1.0
 """Seconds between two chunks of a log that somebody watches, if the agent does not tell it live."""
-GIVEN_BACK = frozenset({"lease_expired", "agent_crashed", "never_started"})
-"""Why a plan that its agent reports as failed gets another attempt: nothing was wrong with the plan."""
 _VERDICTS = {"current": 201, "checkpoint": 201, "duplicate": 200, "quarantined": 202}
 
 Handler = Callable[[Call[Any, Any]], Awaitable[object]]
@@ -158,12 +156,16 @@ def _data(api: Api, platform: Platform) -> None:
         held: AssignmentRecord = call.caller
         if held.scope == "quarantine":
             _in_scope(held)
-        boot_id = request.headers.get("X-IAC-Boot-Id", "")[:64] or None
-        noted = partial(_note_claim, held=held, boot_id=boot_id, ip=peer())
+        noted = partial(_note_claim, held=held, boot_id=_boot_id(), ip=peer())
         data = await platform.accessor.get_task_data(order_of(held), noted)
         platform.fleet.claimed(held.agent_id, held.fence)
         body = await trio.to_thread.run_sync(msgspec.json.encode, data_body(data))
         return Response(body, content_type=JSON, headers={"Cache-Control": "no-store"})
+
+
+def _boot_id() -> str | None:
+    """The program that asks."""
+    return request.headers.get("X-IAC-Boot-Id", "")[:64] or None
 
 
 async def _note_claim(c: Connection, *, held: AssignmentRecord, boot_id: str | None, ip: str) -> None:
@@ -252,22 +254,29 @@ def _results(api: Api, platform: Platform) -> None:
         if body.progress:
             await platform.accessor.note_progress(order_of(held), list(body.progress))
 
+    async def end_log(held: AssignmentRecord, result: Result) -> None:
+        if result.log is not None and result.log.state == "whole":
+            await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
+
     async def report(held: AssignmentRecord, body: StatusBody) -> None:
         result = _result(body)
         within(results, held.fence, "results")
         if await platform.read(standings.reported, held.fence) == result.result_id:
             # Its answer was lost; the task may have gone on to its next phase meanwhile. Or the rest of its log has come.
-            if result.log is not None and result.log.state == "whole":
-                await platform.accessor.close_log(order_of(held), result.log, from_afar=True)
+            await end_log(held, result)
             return
         _in_scope(held)
-        if held.phase == "plan" and result.status == "failed" and result.reason in GIVEN_BACK:
-            detail = result.detail or "The agent lost its lease and stopped the plan."
-            await platform.write(standings.give_back, held.task_id, held.fence, result, detail)
-            platform.task_changed.ring(held.task_id)
-            return
+        if agent_reports.is_outdated(result, claimed_by=held.boot_id, told_by=_boot_id()):
+            raise Conflict("The assignment was ordered again meanwhile.", code="illegal_transition")
         try:
-            await platform.accessor.update_task(order_of(held), result, from_afar=True)
+            if agent_reports.gives_back(held.phase, result):
+                detail = result.detail or "The agent lost its lease and stopped the plan."
+                await platform.accessor.give_back(order_of(held), result, detail)
+            else:
+                await platform.accessor.update_task(order_of(held), result, from_afar=True)
+        except AlreadyFinal:
+            await end_log(held, result)  # the task was given up meanwhile; its log has come all the same
+            raise
         finally:
             platform.dispatcher.wake()
 

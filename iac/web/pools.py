@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 from msgspec import UNSET
@@ -13,7 +13,7 @@ from iac.domain.ids import is_name
 from iac.domain.records import AgentRecord, Phase, RevokeMode
 from iac.domain.registration import networks_of
 from iac.errors import Invalid, NotFound
-from iac.store import agents, assignments, pools
+from iac.store import agents, assignments, pools, tokens
 from iac.store.database import Connection
 from iac.web import views
 from iac.web.platform import Platform
@@ -121,7 +121,7 @@ def _tokens(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def create_pool_token(call: Call[pool_bodies.PoolTokenCreate, NoQuery]) -> pool_bodies.PoolTokenView:
         lifetime = _seconds(call.body.expires_in_s)
-        expires_at = None if lifetime is None else datetime.now(UTC) + lifetime
+        expires_at = None if lifetime is None else await platform.read(tokens.now) + lifetime
         record, token = await platform.write(pools.create_token, call.path["pool"], call.body.name, call.by, expires_at)
         return views.pool_token(record, token)
 

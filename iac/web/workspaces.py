@@ -121,6 +121,13 @@ async def _unlock(c: Connection, workspace: str, *, user: str, token: str | None
     return await workspaces.get(c, released.id)
 
 
+def _check_version(text: str) -> None:
+    try:
+        Constraint.parse(text)
+    except Invalid as refused:
+        raise Invalid(refused.message, path="$.terraform_version") from None
+
+
 def checked(values: dict[str, Any]) -> dict[str, Any]:
     """What the types alone cannot say. Raises Invalid with the path."""
     if "name" in values and not is_name(values["name"]):
@@ -130,7 +137,7 @@ def checked(values: dict[str, Any]) -> dict[str, Any]:
             path="$.name",
         )
     if "terraform_version" in values:
-        Constraint.parse(values["terraform_version"])
+        _check_version(values["terraform_version"])
     if values.get("working_directory"):
         values["working_directory"] = checked_path(values["working_directory"], 400)
     if values.get("provider_config"):

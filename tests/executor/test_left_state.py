@@ -74,6 +74,13 @@ def test_no_state_before_and_none_after_is_no_change(place: Workdir) -> None:
     assert find_state(place, None) is None
 
 
+def test_without_its_directory_nobody_can_say_that_nothing_changed(place: Workdir) -> None:
+    place.state.parent.rmdir()
+
+    with pytest.raises(StateLost, match="is gone"):
+        find_state(place, None)
+
+
 def test_errored_tfstate_is_newer_than_the_backends_file(place: Workdir) -> None:
     place.state.write_bytes(state(1))
     place.errored_state.write_bytes(state(2))

@@ -114,6 +114,20 @@ async def test_a_lease_that_nobody_prolongs_stops_terraform_step_by_step(tmp_pat
     assert bench.events() == ["start", "sigterm", "sigterm"]
 
 
+async def test_a_plan_whose_directory_was_taken_away_is_stopped_as_if_its_lease_were_over(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    bench = Bench(tmp_path / "place", sleep="forever")
+    bench.place = tmp_path / "place"
+    (bench.place / "lease").write_text(str(time.clock_gettime(time.CLOCK_BOOTTIME) + 3600))
+    async with started_by_another(bench):
+        await appears(bench.ready)
+        running = read_pid_file(bench.place / "terraform.pid")
+        assert running is not None
+    (tmp_path / "place").rename(tmp_path / "elsewhere")
+
+    await gone(running.pid, running.start_time)
+
+
 async def test_what_a_service_manager_sends_to_everybody_does_not_end_the_shim(tmp_path: Path) -> None:
     bench = Bench(tmp_path, sleep="forever")
     async with open_shim(tmp_path) as shim:

@@ -101,3 +101,20 @@ def test_a_directory_that_is_gone_or_locked_is_removed_without_complaint(tmp_pat
     workdir.remove(made)
 
     assert not made.root.exists()
+
+
+def test_a_removal_that_was_cut_off_leaves_nothing_that_looks_like_an_assignment(tmp_path: Path) -> None:
+    made = workdir.create(tmp_path, ORDER)
+    workdir.write_file(made.state, b"precious")
+    made.root.rename(made.root.with_name("7-42.doomed"))
+
+    assert list(workdir.left_behind(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_was_begun_before_there_is_a_log(tmp_path: Path) -> None:
+    made = workdir.create(tmp_path, ORDER)
+
+    assert not workdir.was_begun(made)
+    made.raw_log.touch()
+    assert workdir.was_begun(made)

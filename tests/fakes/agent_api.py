@@ -27,6 +27,7 @@ from iac.domain.agent_bodies import (
     DataBody,
     LogChunkAnswer,
     LogChunkBody,
+    LogPosition,
     Pending,
     PlanBody,
     Register,
@@ -426,6 +427,10 @@ def _task_routes(api: AgentApi, route: Callable[[str, str, Handler], None]) -> N
         made.log += raw[len(made.log) - body.offset :]
         return LogChunkAnswer(next_offset=len(made.log))
 
+    async def position(task_id: int) -> LogPosition:
+        made = mine(task_id)
+        return LogPosition(next_offset=len(made.log), closed=made.result is not None)
+
     async def status(task_id: int) -> StatusAnswer:
         made, body = mine(task_id), await _body(StatusBody)
         if body.status == "running":
@@ -448,6 +453,7 @@ def _task_routes(api: AgentApi, route: Callable[[str, str, Handler], None]) -> N
 
     route("GET", "/agents/tasks/<int:task_id>/data", data)
     route("POST", "/agents/tasks/<int:task_id>/logs/chunk", chunk)
+    route("GET", "/agents/tasks/<int:task_id>/logs/chunk", position)
     route("PUT", "/agents/tasks/<int:task_id>/status", status)
     route("POST", "/agents/tasks/<int:task_id>/plan", plan)
     route("POST", "/agents/tasks/<int:task_id>/state", state)

@@ -24,6 +24,8 @@ Manners, all optional, in the order in which they are performed:
     pieces           [base64, …]: these bytes, each in a write of its own, a moment apart
     chapters         [{"seed": n, "bytes": n, "reached": file, "go": file}]: prints so much of `chapter`, touches the one
                      file and waits for the other, then goes on with the next
+    kill_agent       whoever runs this task is killed: the process above the shim, if it is an agent of the tests
+    busy             so many children that do nothing but use the processor, until this process ends
     early_state      fields over a state that is written now, as after the first of several resources
     ready_file       file touched when all of the above is done and a SIGTERM would be heard
     sleep            seconds of work, or "forever"
@@ -51,7 +53,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,13 @@ class Fake:
             self.tell(each)
         if "early_state" in manners:
             self.write_state(manners["early_state"])
+        if manners.get("kill_agent"):
+            kill_agent()
+        with busy(manners.get("busy", 0)):
+            self.toil()
+
+    def toil(self) -> None:
+        manners = self.manners
         touch(manners.get("ready_file"))
         self.work(manners.get("sleep", 0))
         while "until" in manners and not Path(manners["until"]).exists():
@@ -419,6 +429,24 @@ def publish(path: Path, text: str) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)
+
+
+def kill_agent() -> None:
+    agent = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
+    if b"tests.harness.scaled_agent" in Path(f"/proc/{agent}/cmdline").read_bytes():
+        os.kill(agent, signal.SIGKILL)
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    program = [sys.executable, "-I", "-S", "-c", "while True: pass"]
+    children = [subprocess.Popen(program) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
 
 
 def start_child(child: Manners) -> None:

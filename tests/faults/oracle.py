@@ -4,7 +4,7 @@ I1 an apply is started at most once          I5 what is served of a log is what 
 I2 copies of one plan never overlap          I6 no process of a task is left
 I3 a final status never changes              I7 no secret in any log, row or file that stays
 I4 states never go back, none is dropped     I8 a workspace is locked exactly while its outcome is not known
-                                             I9 an agent that ended has nothing left in its journal
+I10 a task that is not over has an owner     I9 an agent that ended has nothing left in its journal
 
 I3 and I4 are watched by triggers in the database, so that nothing that happens between two looks is missed.
 """
@@ -75,13 +75,14 @@ class Oracle:
     logs: list[Path] = field(default_factory=list)
     incomplete: set[int] = field(default_factory=set)
     """Tasks whose log may lack something, and says so."""
+    unheard: set[Path] = field(default_factory=set)
+    """Data directories of agents whom nobody listens to any more, or who hold what nobody takes: they keep it."""
     patience: float = 30.0
     """Seconds in which the processes of ended tasks have to be gone."""
 
     async def watch(self) -> None:
         """From now on every move is noted."""
-        for statement in WATCH:
-            await self.database.tx(_run, statement)
+        await watch(self.database)
 
     async def moves(self, task_id: int) -> list[tuple[str, str]]:
         """All changes of the task's status, in their order."""
@@ -89,6 +90,10 @@ class Oracle:
             _all, "SELECT from_status, to_status FROM oracle_moved WHERE task_id = :id ORDER BY at", id=task_id
         )
         return [(row["from_status"], row["to_status"]) for row in rows]
+
+    async def select(self, query: str) -> list[dict[str, Any]]:
+        """What a query finds."""
+        return await self.database.read(_all, query)
 
     async def count(self, query: str) -> int:
         """What a query `SELECT count(*) …` finds."""
@@ -115,7 +120,10 @@ class Oracle:
         broken += await self._logs()
         broken += await self._secrets()
         broken += await self._locks()
-        return broken + [f"I9 {entry} is left" for place in self.work for entry in journal_of(place)]
+        broken += await self._unowned()
+        return broken + [
+            f"I9 {entry} is left" for place in self.work if place not in self.unheard for entry in journal_of(place)
+        ]
 
     def events(self, command: str, event: str = "start") -> list[dict[str, Any]]:
         """What the ledgers say of one command."""
@@ -206,6 +214,46 @@ class Oracle:
             if (row["status"] == "lost" or applies) and not row["locks"]:
                 broken.append(f"I8 {row['name']} is not locked although task {row['id']} is {row['status']}")
         return broken
+
+    async def _unowned(self) -> list[str]:
+        """Who answers for what is not over is looked at for a while: what nobody does is to be found and put right."""
+        deadline = trio.current_time() + self.patience
+        while (broken := await self._without_owner()) and trio.current_time() < deadline:  # noqa: ASYNC110
+            await trio.sleep(0.1)
+        return broken
+
+    async def _without_owner(self) -> list[str]:
+        rows = await self.database.read(
+            _all,
+            """SELECT t.id, t.status, t.agent_id = 'local' OR a.retired_at IS NULL AND a.id IS NOT NULL AS has_runner
+               FROM task t LEFT JOIN agent a ON a.id = t.agent_id
+               WHERE t.status NOT IN ('cancelled', 'succeeded', 'failed')""",
+        )
+        broken = []
+        for row in rows:
+            response = await self.client.get(f"/api/v1/tasks/{row['id']}")
+            assert response.status_code == 200, response.text
+            shown = response.json()
+            if shown["status"] == row["status"] and not _owned(shown, has_runner=bool(row["has_runner"])):
+                broken.append(f"I10 nobody answers for task {row['id']}, which is {row['status']}")
+        return broken
+
+
+def _owned(shown: dict[str, Any], *, has_runner: bool) -> bool:
+    """Whether the platform says why it waits; and for whom, if that is a human."""
+    match shown["status"]:
+        case "planned" | "lost":
+            return bool(shown["wait"]["actions"])
+        case "pending" | "queued":
+            return shown["wait"] is not None and shown["wait"]["code"] not in ("next", "just_arrived")
+        case _:
+            return has_runner
+
+
+async def watch(database: Database) -> None:
+    """From now on every move is noted in this database."""
+    for statement in WATCH:
+        await database.tx(_run, statement)
 
 
 def journal_of(data_dir: Path) -> list[Path]:

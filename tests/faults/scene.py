@@ -184,15 +184,19 @@ class KillableScene(Scene):
 
 @asynccontextmanager
 async def a_killable_scene(
-    tmp_path: Path, database_url: str, *, times: Mapping[str, float] | None = None
+    tmp_path: Path, database_url: str, *, times: Mapping[str, float] | None = None, clock_off: float = 0.0
 ) -> AsyncIterator[KillableScene]:
-    """Checked by the oracle, through the last server, when the body has ended."""
-    env = as_environment(times or {})
+    """Checked by the oracle, through the last server, when the body has ended. The server's wall clock is ahead by
+    `clock_off` seconds.
+    """
+    stage = Stage(tmp_path)
+    env = {**as_environment(times or {}), **stage.env}
     async with AsyncExitStack() as servers:
 
         async def start() -> Killable:
             place = tmp_path / "server"
-            started = killable_server(place, database_url, env=env, program="tests.harness.scaled_server")
+            program = "tests.harness.scaled_server"
+            started = killable_server(place, database_url, env=env, program=program, clock_off=clock_off)
             return await servers.enter_async_context(started)
 
         program = await start()
@@ -200,7 +204,7 @@ async def a_killable_scene(
         async with chaos_proxy(server.url) as proxy, open_database(database_url, pool_size=2) as database:
             oracle = Oracle(database, server.client, [CANARY])
             token = await _furnish(server, oracle)
-            scene = KillableScene(tmp_path, server, proxy, oracle, Stage(tmp_path), token, program, start)
+            scene = KillableScene(tmp_path, server, proxy, oracle, stage, token, program, start)
             scene.acts()
             yield scene
             oracle.logs += (tmp_path / "server").glob("server-*.log")

@@ -41,8 +41,14 @@ async def placed(scene: Scene, where: str, stack: AsyncExitStack) -> str:
     return "w"
 
 
-@pytest.mark.parametrize("committed", [True, False], ids=["answer lost", "request lost"])
-@pytest.mark.parametrize("where", ["local", "agent"])
+LOST = pytest.mark.parametrize(
+    "committed",
+    [pytest.param(True, id="answer lost"), pytest.param(False, id="request lost", marks=pytest.mark.slow_fault)],
+)
+
+
+@LOST
+@pytest.mark.parametrize("where", ["local", pytest.param("agent", marks=pytest.mark.slow_fault)])
 async def test_row_18_every_move_of_a_task_may_be_committed_or_not_and_comes_to_the_same(
     tmp_path: Path, database_url: str, where: str, committed: bool
 ) -> None:
@@ -72,7 +78,7 @@ async def asked(scene: Scene, method: str, path: str, cut: Cut, **request: Any) 
     return await scene.server.client.request(method, f"/api/v1{path}", **request)
 
 
-@pytest.mark.parametrize("committed", [True, False], ids=["answer lost", "request lost"])
+@LOST
 async def test_row_18_what_a_person_asks_for_may_be_asked_for_again(
     tmp_path: Path, database_url: str, committed: bool
 ) -> None:
@@ -99,7 +105,7 @@ async def test_row_18_what_a_person_asks_for_may_be_asked_for_again(
         assert await scene.oracle.count("SELECT count(*) FROM audit WHERE verb = 'task.confirm'") == 1
 
 
-@pytest.mark.parametrize("committed", [True, False], ids=["answer lost", "request lost"])
+@LOST
 async def test_row_18_a_cancel_may_be_asked_for_again(tmp_path: Path, database_url: str, committed: bool) -> None:
     async with a_cut_scene(tmp_path, database_url) as (scene, cutter):
         workspace = await scene.locally()

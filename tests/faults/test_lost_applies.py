@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.faults.oracle import journal_of
 from tests.faults.scene import Scene, a_scene
 from tests.harness.agent_process import AgentProcess
 from tests.harness.killable import processes_of
@@ -163,7 +164,7 @@ async def test_row_03_of_a_real_apply_that_lost_its_power_all_finished_resources
 
 async def test_row_43_a_pod_whose_volume_is_kept_brings_its_state_late(tmp_path: Path, database_url: str) -> None:
     """43, PVC: long after it was given up the pod comes back with its disk, and its state still counts."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene:
+    async with a_scene(tmp_path, database_url, times={"lost_after": 4.0}) as scene:
         scene.acts(apply=partway(scene))
         async with scene.agent() as agent:
             task = await scene.confirmed_apply()
@@ -189,7 +190,7 @@ async def test_row_43_of_a_pod_whose_disk_is_gone_the_checkpoint_remains(
     tmp_path: Path, database_url: str, fate: str
 ) -> None:
     """43, emptyDir: nobody will ever tell more. What came while it ran is there, and what becomes of it a human says."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene:
+    async with a_scene(tmp_path, database_url, times={"lost_after": 4.0}) as scene:
         scene.acts(apply={"lines": ["as far as it came"], **partway(scene)})
         async with scene.agent() as agent:
             task = await scene.confirmed_apply()
@@ -220,7 +221,7 @@ async def test_row_43_a_real_apply_whose_disk_is_gone_goes_on_from_its_checkpoin
     tmp_path: Path, database_url: str
 ) -> None:
     """43, emptyDir, with the real Terraform: without the checkpoint the first resource would be nobody's."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 3.0}) as scene:
+    async with a_scene(tmp_path, database_url, times={"lost_after": 6.0}) as scene:
         gate = Gate(tmp_path / "gate")
         await scene.call("PUT", "/workspaces/w/configuration", json={"files": gate.main()})
         async with scene.agent(env=REAL) as agent:
@@ -245,28 +246,32 @@ async def test_row_54_after_a_human_resolved_a_lost_apply_its_agent_returns_and_
     tmp_path: Path, database_url: str, fate: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """54: abandon with stop_and_report; Terraform is asked to stop, its state is kept apart, with an alert."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene, scene.agent(times=NOTICES):
-        scene.acts(apply=partway(scene))
-        task = await scene.confirmed_apply()
-        await checkpointed(scene, task)
-        scene.proxy.blackhole()
-        await scene.server.until(task, "lost")
-        body = {"unlock": True, "checkpoint": fate}
-        done = await scene.call("POST", f"/tasks/{task}/resolve", json=body)
-        assert done["status"] == "failed"
-        scene.proxy.passes()
-        await becomes(lambda: len(scene.oracle.events("apply", "stop")) == 1)
-        await until_apart(scene, 1 if fate == "adopt" else 2)
-        assert scene.oracle.events("apply", "sigterm")
-        told = {(alert["reason"], alert["serial"]) for alert in await alerts(scene, task)}
-        assert told == {("fenced", 2)}
-        assert "a state was quarantined" in caplog.messages
-        [late] = [each for each in await versions(scene, verdict="quarantined") if each["serial"] == 2]
-        assert "State from an abandoned apply" in late["reason"]
-        held = await workspace(scene)
-        assert (held["state_serial"], held["lock"]) == (1 if fate == "adopt" else None, None)
+    async with a_scene(tmp_path, database_url, times={"lost_after": 4.0}) as scene:
+        async with scene.agent(times=NOTICES) as agent:
+            scene.acts(apply=partway(scene))
+            task = await scene.confirmed_apply()
+            await checkpointed(scene, task)
+            scene.proxy.blackhole()
+            await scene.server.until(task, "lost")
+            body = {"unlock": True, "checkpoint": fate}
+            done = await scene.call("POST", f"/tasks/{task}/resolve", json=body)
+            assert done["status"] == "failed"
+            scene.proxy.passes()
+            await becomes(lambda: len(scene.oracle.events("apply", "stop")) == 1)
+            await until_apart(scene, 1 if fate == "adopt" else 2)
+            assert scene.oracle.events("apply", "sigterm")
+            told = {(alert["reason"], alert["serial"]) for alert in await alerts(scene, task)}
+            assert told == {("fenced", 2)}
+            assert "a state was quarantined" in caplog.messages
+            [late] = [each for each in await versions(scene, verdict="quarantined") if each["serial"] == 2]
+            assert "State from an abandoned apply" in late["reason"]
+            held = await workspace(scene)
+            assert (held["state_serial"], held["lock"]) == (1 if fate == "adopt" else None, None)
+        # What nobody wanted of it is kept until its agent starts again, and finds that its state is known.
+        async with scene.agent():
+            await becomes(lambda: not journal_of(agent.data_dir))
         assert (await scene.shown(task))["status"] == "failed"
-    assert len(scene.oracle.events("apply")) == 1
+        assert len(scene.oracle.events("apply")) == 1
 
 
 async def until_apart(scene: Scene, count: int) -> None:

@@ -40,7 +40,7 @@ async def test_it_finds_nothing_until_something_is_broken(tmp_path: Path, databa
         async def becomes_broken(by: str, *expected: str) -> None:
             await statement(database_url, by)
             found = await oracle.broken()
-            assert sorted(each[:2] for each in found) == sorted(expected), found
+            assert sorted(each.partition(" ")[0] for each in found) == sorted(expected), found
 
         oracle.patience = 0.0
         with a_process(["sleep", "60"], {"TMPDIR": f"{agent.data_dir}/tasks/1-1/tmp"}):
@@ -65,6 +65,17 @@ async def test_it_finds_nothing_until_something_is_broken(tmp_path: Path, databa
         with agent.log_file.open("a") as log:
             log.write(f"a token: {scene.token}\n")
         await becomes_broken("SELECT 1", "I1", "I3", "I4", "I4", "I4", "I5", "I7", "I7")
+
+
+async def test_it_sees_a_task_that_nobody_answers_for(tmp_path: Path, database_url: str) -> None:
+    async with a_scene(tmp_path, database_url, checked=False) as scene:
+        oracle = scene.oracle
+        task = await scene.server.task("w", "plan")
+        assert await oracle.broken() == [], "it waits for an agent, and says so"
+        oracle.patience = 0.0
+        # As a hand-out to an agent that there is not would be.
+        await statement(database_url, "UPDATE task SET status = 'assigned', agent_id = 'agt-nobody', fence = 99")
+        assert await oracle.broken() == [f"I10 nobody answers for task {task}, which is assigned"]
 
 
 async def test_the_stand_in_tells_when_a_copy_of_its_task_still_runs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from tests.harness.killable import PROJECT, processes_of
+from tests.harness.killable import PROJECT, processes_of, shifted
 from tests.harness.scaled import as_environment
 from tests.harness.server import PATIENT
 
@@ -66,8 +66,11 @@ async def agent_process(
     times: Mapping[str, float] | None = None,
     env: Mapping[str, str] | None = None,
     program: str = "tests.harness.scaled_agent",
+    clock_off: float = 0.0,
 ) -> AsyncIterator[AgentProcess]:
-    """The module `program`, started; killed when the body ends if it still runs. `path` is where it looks for terraform."""
+    """The module `program`, started; killed when the body ends if it still runs. `path` is where it looks for terraform. Its
+    host's wall clock is `clock_off` seconds ahead.
+    """
     root.mkdir(parents=True, exist_ok=True)
     data_dir = data_dir or root / name
     log_file = root / f"{name}-{len(list(root.glob(f'{name}-*.log')))}.log"
@@ -84,7 +87,7 @@ async def agent_process(
     }
     with log_file.open("wb") as output:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", program],
+            [sys.executable, "-m", *shifted(clock_off), program],
             env=given,
             cwd=root,
             stdout=output,

@@ -69,11 +69,23 @@ def processes_of(data_dir: Path, *, shims: bool = False) -> list[int]:
     return found
 
 
+def shifted(clock_off: float) -> list[str]:
+    """What goes before a module's name to have it run where the wall clock is ahead by so much."""
+    return ["tests.harness.shifted", str(clock_off)] if clock_off else []
+
+
 @asynccontextmanager
 async def killable_server(
-    root: Path, database_url: str | None, *, env: Mapping[str, str] | None = None, program: str = "iac.server"
+    root: Path,
+    database_url: str | None,
+    *,
+    env: Mapping[str, str] | None = None,
+    program: str = "iac.server",
+    clock_off: float = 0.0,
 ) -> AsyncIterator[Killable]:
-    """The module `program`, started and answering; killed when the body ends. Its data are in `root`/data."""
+    """The module `program`, started and answering; killed when the body ends. Its data are in `root`/data. Its host's wall
+    clock is `clock_off` seconds ahead.
+    """
     root.mkdir(parents=True, exist_ok=True)
     log_file = root / f"server-{len(list(root.glob('server-*')))}.log"
     given = {
@@ -89,7 +101,7 @@ async def killable_server(
         given["IAC_DATABASE_URL"] = database_url
     with log_file.open("wb") as output:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", program],
+            [sys.executable, "-m", *shifted(clock_off), program],
             env=given,
             cwd=root,
             stdout=output,

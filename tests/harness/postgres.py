@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
+from time import monotonic
 
 import asyncpg
 import trio
 
+from iac.executor.leftovers import alive, start_time_of
 from iac.store.database import open_database
 from iac.store.embedded import PostgresServer
 from iac.store.migrating import migrate
@@ -71,3 +79,37 @@ def execute(url: str, statement: str) -> None:
 async def statement(url: str, sql: str) -> None:
     """The same from inside of a Trio test: somebody else at the database."""
     await trio.to_thread.run_sync(execute, url, sql)
+
+
+@dataclass(frozen=True)
+class OwnCluster:
+    """A PostgreSQL that a test may break. `url` is that of a migrated database in it."""
+
+    data: Path
+    url: str
+
+    def crash(self) -> None:
+        """Immediate mode: no backend says goodbye, nothing is written down; the next start recovers from its log."""
+        pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, signal.SIGQUIT)
+        deadline = monotonic() + 30
+        while alive(pid, start_time_of(pid) or 0):
+            assert monotonic() < deadline, "PostgreSQL does not end"
+            Event().wait(0.01)
+
+    def start(self) -> None:
+        """Starts it again; where it was started anew meanwhile, that one is used."""
+        server = PostgresServer(self.data, cleanup_mode=None)
+        server.start()
+        atexit.unregister(server._cleanup)
+
+
+@contextmanager
+def own_cluster() -> Iterator[OwnCluster]:
+    """One that keeps what it has committed through a crash."""
+    with TemporaryDirectory(prefix="iac-own-") as directory:
+        Path(directory).chmod(0o755)  # see tests.conftest.postgres
+        with running_postgres(Path(directory) / "data") as url:
+            execute(url, "ALTER SYSTEM SET synchronous_commit = on")
+            execute(url, "SELECT pg_reload_conf()")
+            yield OwnCluster(Path(directory) / "data", fresh_database(url))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from iac.domain.records import Task
 from iac.domain.state_verdicts import Current
+
+ATTEMPTS = 2
+"""A plan whose agents vanish is tried so often; an apply once."""
 
 
 class Violated(AssertionError):
@@ -30,7 +33,9 @@ class Oracle:
         self.applied: dict[int, list[int]] = defaultdict(list)
         self.running: dict[int, set[int]] = defaultdict(set)
 
-    def started(self, task_id: int, fence: int, phase: str) -> None:
+    def started(self, task_id: int, fence: int, phase: str, attempt: int) -> None:
+        if attempt > (ATTEMPTS if phase == "plan" else 1):
+            raise Violated("T13", f"the {phase} of task {task_id} is tried for the {attempt}th time")
         if phase == "apply":
             self.applied[task_id].append(fence)
             if len(self.applied[task_id]) > 1:
@@ -42,12 +47,16 @@ class Oracle:
     def ended(self, task_id: int, fence: int) -> None:
         self.running[task_id].discard(fence)
 
-    def reported(self, task_id: int, fence: int) -> None:
-        """A result was taken."""
-        if self.running[task_id]:
-            raise Violated("I2", f"assignment {fence} ended task {task_id} while {self.running[task_id]} runs for it")
+    def reported(self, before: Task, after: Task, states_of: Collection[int]) -> None:
+        """A result was taken, or given up; its workspace has states of these assignments."""
+        if self.running[before.id] and (before.phase == "plan" or after.final):
+            raise Violated("I2", f"task {before.id} is {after.status} while {self.running[before.id]} runs for it")
+        if before.phase == "apply" and after.status == "succeeded" and before.fence not in states_of:
+            raise Violated("I4", f"task {before.id} is over, and the state of assignment {before.fence} is nowhere")
 
     def moved(self, before: Task, after: Task) -> None:
+        if after.reason == "interrupted":
+            raise Violated("T13b", f"the {after.phase} of task {after.id} was stopped, and nobody says why")
         if before.final and before != after:
             raise Violated("I3", f"task {after.id} was {before.status} and is {after.status}")
 
@@ -59,9 +68,23 @@ class Oracle:
         elif holds and task.status in ("succeeded", "cancelled"):
             raise Violated("I8", f"task {task.id} is {task.status} and keeps its lock")
 
-    def state_became_current(self, before: Current | None, serial: int) -> None:
+    def heard(self, task: Task | None, fence: int) -> None:
+        """An agent said that it has this assignment, and that was dealt with."""
+        if task is not None and task.fence == fence and task.status == "lost":
+            raise Violated("T15", f"task {task.id} is lost, although its agent says that it runs it")
+
+    def state_became_current(self, before: Current | None, serial: int, *, abandoned: bool) -> None:
+        if abandoned:
+            raise Violated("I4", f"serial {serial} of an assignment that was taken away became current")
         if before is not None and serial <= before.serial:
             raise Violated("I4", f"serial {serial} replaced {before.serial}")
+
+    def pushed(self, fence: int, serial: int, known: Collection[int], outcome: str, *, whole: bool) -> None:
+        """A state was judged; `known` are the serials that there were of its assignment."""
+        if not whole and outcome == "current":
+            raise Violated("I4", f"a state that assignment {fence} is not done with became current by itself")
+        if outcome == "checkpoint" and any(serial < other for other in known):
+            raise Violated("I4", f"checkpoint {serial} of assignment {fence} came after a newer state, and is kept")
 
     def logged(self, fence: int, length_before: int, stored: bytes) -> None:
         if len(stored) < length_before:

@@ -6,13 +6,14 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from iac.domain import logs
-from iac.domain.lifecycle import Assign, Effect, Event, Queue, Report, decide
+from iac.domain.lifecycle import Assign, Effect, Event, Lose, Queue, Report, Resolve, decide
 from iac.domain.logs import Append, Compare, Conflict, Gap, accept, compared, first_difference
-from iac.domain.records import Task
+from iac.domain.records import Phase, Task
 from iac.domain.standings import Standing
-from iac.domain.state_verdicts import Current, Push, judge
+from iac.domain.state_verdicts import Current, Push, adoption, judge
 from iac.domain.states import StateHeader
 from iac.domain.work import Result
 from iac.errors import LogRefused
@@ -29,8 +30,9 @@ class Assignment(msgspec.Struct):
     fence: int
     assignment_id: str
     agent_id: str
-    phase: str
+    phase: Phase
     attempt: int
+    claimed_by: str | None = None
     result_id: str | None = None
 
 
@@ -49,7 +51,7 @@ class Rows:
 
     def __init__(self, clock: Clock, oracle: Oracle) -> None:
         self._clock = clock
-        self._oracle = oracle
+        self.oracle = oracle
         self._fence = 0
         self.tasks: dict[int, Task] = {}
         self.assignments: dict[int, Assignment] = {}
@@ -65,6 +67,15 @@ class Rows:
     def open_tasks(self) -> list[Task]:
         return [task for task in self.tasks.values() if not task.final]
 
+    def task_of(self, fence: int) -> Task | None:
+        """The task that this was an assignment of."""
+        assignment = self.assignments.get(fence)
+        return None if assignment is None else self.tasks[assignment.task_id]
+
+    def told(self, fence: int) -> bool:
+        """Whether it is known how this assignment ended."""
+        return fence in self.assignments and self.assignments[fence].result_id is not None
+
     def next_fence(self) -> int:
         self._fence += 1
         return self._fence
@@ -79,14 +90,15 @@ class Rows:
         before = self.tasks[task_id]
         decision = decide(before, event, self.now)
         after = self.tasks[task_id] = decision.task
-        self._oracle.moved(before, after)
-        if isinstance(event, Report) and before != after:
-            self._oracle.reported(task_id, event.fence)
+        self.oracle.moved(before, after)
+        if isinstance(event, Report | Lose) and before != after:
+            kept = self.states.get(before.workspace_id, [])
+            self.oracle.reported(before, after, [state.fence for state in kept])
         if Effect.RELEASE_LOCK in decision.effects and self.locks.get(after.workspace_id) == task_id:
             del self.locks[after.workspace_id]
         if Effect.RELEASE_LOCK in decision.effects:
             self._advance(after.workspace_id)
-        self._oracle.locked(after, self.locks)
+        self.oracle.locked(after, self.locks)
         return after, decision.effects
 
     def assign(self, task_id: int, agent_id: str) -> Task:
@@ -116,14 +128,6 @@ class Rows:
             busy = present and task.status in ("assigned", "running", "cancelling", "lost")
             if assignment.agent_id == agent_id and (fence in fences or busy):
                 found[fence] = self._standing(assignment, task, present=present)
-        return found
-
-    def under_way(self) -> list[Standing]:
-        found = []
-        for assignment in self.assignments.values():
-            task = self.tasks[assignment.task_id]
-            if task.fence == assignment.fence and task.status in ("assigned", "running", "cancelling"):
-                found.append(self._standing(assignment, task, present=True))
         return found
 
     def _standing(self, assignment: Assignment, task: Task, *, present: bool) -> Standing:
@@ -163,28 +167,65 @@ class Rows:
                 logs_before = len(stored)
                 del stored[offset + skip :]
                 stored += data[skip:]
-                self._oracle.logged(fence, logs_before, bytes(stored))
+                self.oracle.logged(fence, logs_before, bytes(stored))
             case Gap(expected=expected):
                 raise LogRefused("a gap", code="log_gap", next_offset=expected)
             case Conflict() | logs.Closed() | logs.OverLimit():
                 raise LogRefused("no", code="log_conflict", next_offset=len(stored))
         return len(stored)
 
-    def push(self, task_id: int, fence: int, serial: int, sha256: str) -> str:
-        """The verdict on a state."""
+    def upload(self, workspace_id: str) -> None:
+        """Somebody who knows better writes a state by hand, as nobody can forbid."""
+        before = self.current.get(workspace_id)
+        serial = 1 if before is None else before.serial + 1
+        self.current[workspace_id] = Current(serial, LINEAGE, f"by hand, serial {serial}")
+
+    def push(self, task_id: int, fence: int, serial: int, sha256: str, *, whole: bool = True) -> str:
+        """The verdict on a state; as iac.store.state_pushes."""
         task = self.tasks[task_id]
         kept = self.states.setdefault(task.workspace_id, [])
+        known = [state for state in kept if state.task_id == task_id]
         push = Push(
             task_fence=task.fence,
             assignment_fence=fence,
             sha256=sha256,
-            header=StateHeader(4, "1", serial, LINEAGE, 0, ()),
-            known_hashes=frozenset(state.sha256 for state in kept if state.task_id == task_id),
+            header=_header(serial),
+            known_hashes=frozenset(state.sha256 for state in known if state.outcome != "checkpoint"),
+            checkpoint_hashes=frozenset(state.sha256 for state in known if state.outcome == "checkpoint"),
+            newest_serial=max((state.serial for state in known if state.fence == fence), default=None),
+            partial=not whole,
         )
         before = self.current.get(task.workspace_id)
         outcome = judge(before, push).outcome
+        self.oracle.pushed(
+            fence, serial, [state.serial for state in known if state.fence == fence], outcome, whole=whole
+        )
+        if outcome == "duplicate":
+            return outcome
+        kept[:] = [
+            state for state in kept if (state.fence, state.outcome) != (fence, "checkpoint") or state.serial > serial
+        ]
         kept.append(State(task_id, fence, serial, sha256, outcome))
         if outcome == "current":
             self.current[task.workspace_id] = Current(serial, LINEAGE, sha256, fence)
-            self._oracle.state_became_current(before, serial)
+            self.oracle.state_became_current(before, serial, abandoned=fence != task.fence)
         return outcome
+
+    def resolve(self, task_id: int, *, unlock: bool, adopt: bool) -> None:
+        """A human declares a lost apply over, and decides about its checkpoint."""
+        task = self.tasks[task_id]
+        lost, before = task.fence, self.current.get(task.workspace_id)
+        self.move(task_id, Resolve(by="ann", comment="", fence=self.next_fence(), unlock=unlock))
+        kept = self.states.get(task.workspace_id, [])
+        found = [state for state in kept if (state.task_id, state.outcome) == (task_id, "checkpoint")]
+        for state in found:
+            fits = adoption(before, lost, state.sha256, _header(state.serial)).outcome == "current"
+            kept[kept.index(state)] = replace(state, outcome="current" if adopt and fits else "quarantined")
+            if adopt and fits:
+                self.current[task.workspace_id] = Current(state.serial, LINEAGE, state.sha256, lost)
+                self.oracle.state_became_current(before, state.serial, abandoned=False)
+                return
+
+
+def _header(serial: int) -> StateHeader:
+    return StateHeader(4, "1", serial, LINEAGE, 0, ())

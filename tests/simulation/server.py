@@ -8,9 +8,10 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
+from iac.domain import agent_reports
 from iac.domain.agent_session import AgentSession, Effect, Move, Reissue, Send, Times
-from iac.domain.leases import Leases, Metronome
-from iac.domain.lifecycle import Cancel, Claim, Event, Lose, Report, Unassign
+from iac.domain.leases import Key, Leases, Metronome
+from iac.domain.lifecycle import Cancel, Claim, Event, Lose, Report
 from iac.domain.lifecycle import Effect as Consequence
 from iac.domain.messages import (
     CancelAck,
@@ -18,6 +19,7 @@ from iac.domain.messages import (
     FromServer,
     Goodbye,
     Heartbeat,
+    Held,
     Hello,
     RunTaskOrder,
     TaskAccepted,
@@ -26,11 +28,12 @@ from iac.domain.messages import (
     Wanted,
     Welcome,
 )
+from iac.domain.reconciling import Seen, held_by_agents, overdue
 from iac.domain.records import Task
 from iac.domain.scheduling import Runner, schedule
-from iac.domain.standings import UNDER_WAY, Standing
+from iac.domain.standings import UNDER_WAY
 from iac.domain.work import Result
-from iac.errors import IacError
+from iac.errors import IacError, IllegalTransition
 from tests.simulation.rows import Rows
 from tests.simulation.world import Act, Clock, Link, Network
 
@@ -63,6 +66,7 @@ class Server:
 
     def __init__(self, clock: Clock, rows: Rows, agents: Mapping[str, Peer], times: Times) -> None:
         self._clock, self._rows, self._agents, self._times = clock, rows, agents, times
+        self._oracle = rows.oracle
         self.life = 0
         self.up = False
         self._frozen: list[Act] | None = None
@@ -75,6 +79,7 @@ class Server:
         now = self._clock.read()
         self._members: dict[str, Member] = {}
         self._leases = Leases(self._times.lost_after)
+        self._claims = Leases(self._times.claim_within)
         self._metronome = Metronome(self._times.tick, now)
         self._look_at = now
         self._tick(self.life)
@@ -109,6 +114,7 @@ class Server:
         now = self._clock.read()
         if self._metronome.stalled(now):
             self._leases.restart(now)
+            self._claims.restart(now)
         for agent_id, member in list(self._members.items()):
             self._perform(agent_id, member.session.tick(now))
         if now >= self._look_at:
@@ -117,21 +123,22 @@ class Server:
         self._clock.after(self._times.tick, self._alive(life, lambda: self._tick(life)))
 
     def _look(self, now: float) -> None:
-        held = {(each.agent_id, each.fence): each for each in self._rows.under_way()}
-        for key in self._leases.overdue(held, now):
-            self._give_up(held[key])
+        held = held_by_agents(self._rows.open_tasks())
+        silent = self._leases.overdue([_key(task) for task in held], now)
+        late = self._claims.overdue([_key(task) for task in held if task.status == "assigned"], now)
+        seen = Seen(
+            now=self._rows.now,
+            silent=frozenset(fence for _, fence in silent),
+            unclaimed=frozenset(fence for _, fence in late),
+        )
+        for task, event in overdue(held, seen):
+            self._member(task.agent_id or "").session.settled(task.fence)
+            self.move(task.id, event)
         for agent_id, member in list(self._members.items()):
             heard = member.session.heard_at
             if member.link is None and heard is not None and now - heard >= self._times.lost_after:
                 self._perform(agent_id, member.session.silent())
                 del self._members[agent_id]
-
-    def _give_up(self, standing: Standing) -> None:
-        self._member(standing.agent_id).session.settled(standing.fence)
-        if standing.status == "assigned":
-            self.move(standing.task_id, Unassign(fence=standing.fence))
-        else:
-            self.move(standing.task_id, Lose(fence=standing.fence, reason="agent_lost", detail=""))
 
     # Handing out
 
@@ -188,9 +195,10 @@ class Server:
         match message:
             case Heartbeat():
                 self._leases.heard(agent_id, {held.fence for held in message.tasks} | session.unclaimed, now)
-                fences = {held.fence for held in message.tasks}
+                fences, overtaken = {held.fence for held in message.tasks}, session.overtaken(message)
                 ack, effects = session.heartbeat(message, self._rows.standings(agent_id, fences), now)
                 self._perform(agent_id, [*effects, Send(ack)])
+                self._dealt_with(() if overtaken else message.tasks)
             case TaskAccepted(fence=fence):
                 session.accepted(fence)
             case TaskRejected(fence=fence):
@@ -208,7 +216,7 @@ class Server:
         self.dispatch()
 
     def _hello(self, agent_id: str, member: Member, link: Link, hello: Hello) -> None:
-        if member.link is not None and member.link.boot_id == link.boot_id and member.link.conn_seq >= link.conn_seq:
+        if member.session.outdated(hello):
             return
         member.link = link
         now, fences = self._clock.read(), {held.fence for held in hello.tasks}
@@ -220,7 +228,13 @@ class Server:
             lease_s=times.lease, lost_after_s=times.lost_after, decisions=verdicts, apply_alone=True,
         )  # fmt: skip
         self._perform(agent_id, [Send(welcome), *effects])
+        self._dealt_with(hello.tasks)
         self.dispatch()
+
+    def _dealt_with(self, listed: Sequence[Held]) -> None:
+        for held in listed:
+            if held.stage != "finished" and not self._rows.told(held.fence):
+                self._oracle.heard(self._rows.task_of(held.fence), held.fence)
 
     def gone(self, agent_id: str, link: Link) -> Act:
         """The end of a connection, as far as it is noticed."""
@@ -273,7 +287,7 @@ class Server:
 
     # The agent API; each returns when it has committed
 
-    def call(self, agent: Peer, ask: Callable[[], object], reply: Callable[[object], None]) -> Act:
+    def call(self, network: Network, ask: Callable[[], object], reply: Callable[[object], None]) -> Act:
         """The arrival of a request. The reply gets the answer or the IacError."""
 
         def handle() -> None:
@@ -281,23 +295,27 @@ class Server:
                 answer: object = ask()
             except IacError as error:
                 answer = error
-            agent.network.down(lambda: reply(answer))
+            network.down(lambda: reply(answer))
 
         return self._alive(self.life, handle)
 
-    def claim(self, agent_id: str, fence: int) -> Claimed:
-        task, _ = self._rows.move(self._rows.assignments[fence].task_id, Claim(fence=fence))
+    def claim(self, agent_id: str, fence: int, boot_id: str) -> Claimed:
+        assignment = self._rows.assignments[fence]
+        task, _ = self._rows.move(assignment.task_id, Claim(fence=fence))
+        assignment.claimed_by = boot_id
         self._member(agent_id).session.settled(fence)
         current = self._rows.current.get(task.workspace_id)
         return Claimed(0 if current is None else current.serial)
 
-    def report(self, fence: int, result: Result) -> None:
+    def report(self, fence: int, result: Result, boot_id: str) -> None:
         assignment = self._rows.assignments[fence]
         if assignment.result_id == result.result_id:
             return
         task = self._rows.tasks[assignment.task_id]
-        if assignment.phase == "plan" and (result.status, result.reason) == ("failed", "lease_expired"):
-            self._rows.move(task.id, Lose(fence=fence, reason="lease_expired", detail=""))
+        if agent_reports.is_outdated(result, claimed_by=assignment.claimed_by, told_by=boot_id):
+            raise IllegalTransition(f"Assignment {fence} was ordered again meanwhile.")
+        if agent_reports.gives_back(assignment.phase, result):
+            self._rows.move(task.id, Lose(fence=fence, reason=result.reason or "", detail=""))
         else:
             if result.status == "planned" and task.fence == fence and task.status in UNDER_WAY:
                 self._rows.tasks[task.id] = replace(task, plan_digest=str(fence), has_changes=True)
@@ -316,3 +334,7 @@ def order_of(task: Task) -> RunTaskOrder:
         attempt=task.attempt,
         task_token=f"token-{task.fence}",
     )
+
+
+def _key(task: Task) -> Key:
+    return task.agent_id or "", task.fence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from iac.domain.agent_session import Times
-from iac.domain.lifecycle import Confirm, Resolve
+from iac.domain.lifecycle import Confirm
 from iac.domain.records import Task
 from iac.errors import IacError
 from tests.domain.builders import a_task
@@ -13,23 +13,29 @@ from tests.simulation.agent import Agent
 from tests.simulation.oracle import Oracle, Violated
 from tests.simulation.rows import Rows
 from tests.simulation.server import Server
-from tests.simulation.world import Clock, World
+from tests.simulation.world import Clock, Weather, World
 
 TROUBLE, PEACE, LOOK = 600.0, 4000.0, 100.0
 """Seconds: until then everything fails now and then; until then everything must have ended; how often that is looked at."""
+TIMES = Times(tick=2.0)
+"""The product's, but for ticks that nothing depends on."""
+WORKSPACES = ("ws-a", "ws-b")
+NAMES = ("one", "two", "three", "four")
 RESTING = frozenset({"planned", "lost", "succeeded", "failed", "cancelled"})
 
 
 class Story:
-    """Two agents, two workspaces, some tasks; what happens to them is drawn from the seed."""
+    """Some agents, two workspaces, some tasks; what happens to them is drawn from the seed."""
 
     def __init__(self, seed: int, times: Times | None = None) -> None:
         self.world = World(seed)
         self.oracle = Oracle()
         clock = Clock.any_of(self.world)
         self.rows = Rows(clock, self.oracle)
-        self.agents = {name: Agent(name, self.world, self.rows, self.oracle) for name in ("one", "two")}
-        self.server = Server(clock, self.rows, self.agents, times or Times())
+        count = self.world.chance.choice((1, 2, 2, 3, 4))
+        weather = Weather.any_of(self.world)
+        self.agents = {name: Agent(name, self.world, weather, self.rows, self.oracle) for name in NAMES[:count]}
+        self.server = Server(clock, self.rows, self.agents, times or TIMES)
         for agent in self.agents.values():
             agent.server = self.server
 
@@ -37,7 +43,7 @@ class Story:
         """Raises Violated."""
         self.server.start()
         for agent in self.agents.values():
-            agent.power_on()
+            agent.start()
         self._users()
         self._faults()
         self.world.run(TROUBLE)
@@ -64,20 +70,24 @@ class Story:
     def _users(self) -> None:
         chance = self.world.chance
         for number in range(1, chance.randint(2, 5)):
-            self.world.after(chance.uniform(0, TROUBLE / 2), partial(self._create, number))
+            created_at = chance.uniform(0, TROUBLE / 2)
+            self.world.after(created_at, partial(self._create, number))
             if chance.random() < 0.4:
                 force = chance.random() < 0.3
-                self.world.after(chance.uniform(0, TROUBLE), partial(self._cancel, number, force))
+                when = chance.choice((created_at + chance.uniform(0, 1), chance.uniform(0, TROUBLE)))
+                self.world.after(when, partial(self._cancel, number, force))
             for _ in range(3):
                 self.world.after(chance.uniform(0, TROUBLE), partial(self._confirm, number))
-            if chance.random() < 0.3:
-                self.world.after(chance.uniform(TROUBLE / 2, TROUBLE), partial(self._resolve, number))
+            if chance.random() < 0.2:
+                self.world.after(chance.uniform(0, TROUBLE), partial(self.rows.upload, chance.choice(WORKSPACES)))
+            for _ in range(chance.choice((0, 0, 1, 3))):
+                self.world.after(chance.uniform(0, TROUBLE), partial(self._resolve, number))
 
     def _create(self, number: int) -> None:
         chance = self.world.chance
         self.rows.create(
             a_task(
-                id=number, workspace_id=chance.choice(("ws-a", "ws-b")), execution_mode="agent",
+                id=number, workspace_id=chance.choice(WORKSPACES), execution_mode="agent",
                 action=chance.choice(("plan", "plan_and_apply", "plan_and_apply")), auto_apply=chance.random() < 0.6,
                 created_at=self.rows.now,
             )
@@ -97,14 +107,17 @@ class Story:
     def _resolve(self, number: int) -> None:
         task = self.rows.tasks.get(number)
         if task is not None and task.status == "lost" and self.server.up:
-            event = Resolve(by="ann", comment="", fence=self.rows.next_fence(), unlock=self.world.chance.random() < 0.8)
-            self.rows.move(number, event)
+            chance = self.world.chance
+            self.rows.resolve(number, unlock=chance.random() < 0.8, adopt=chance.random() < 0.5)
 
     # What goes wrong
 
     def _faults(self) -> None:
         chance = self.world.chance
-        kinds = (self._partition, self._partition, self._partition, self._restart, self._power_cut, self._stall)
+        kinds = (
+            *(self._partition, self._partition, self._partition, self._crash, self._crash),
+            *(self._freeze, self._restart, self._stall),
+        )
         for _ in range(chance.randint(0, 8)):
             kind = chance.choice(kinds)
             self.world.after(chance.uniform(0, TROUBLE), kind)
@@ -123,6 +136,11 @@ class Story:
         if not self.server.up:
             self.server.start()
 
+    def _freeze(self) -> None:
+        agent = self.world.chance.choice(list(self.agents.values()))
+        agent.freeze()
+        self.world.after(self._lasts(), agent.thaw)
+
     def _stall(self) -> None:
         if self.server.up:
             self.server.freeze()
@@ -138,17 +156,22 @@ class Story:
 
         self.world.after(self._lasts(), mended)
 
-    def _power_cut(self) -> None:
-        agent = self.world.chance.choice(list(self.agents.values()))
-        agent.power_off()
-        self.world.after(self._lasts(), agent.power_on)
+    def _crash(self) -> None:
+        """Of an agent's program, or of its whole host; sometimes the disk is gone as well."""
+        chance = self.world.chance
+        agent = chance.choice(list(self.agents.values()))
+        [what] = chance.choices((agent.kill, agent.power_cut, agent.lose_disk), (6, 3, 1))
+        what()
+        self.world.after(self._lasts(), agent.start)
 
     def _heal(self) -> None:
         self.server.thaw()
         self._start_again()
         for agent in self.agents.values():
             agent.network.heal()
-            agent.power_on()
+            agent.frailty = 0.0
+            agent.thaw()
+            agent.start()
 
 
 def violation(seed: int, times: Times | None = None) -> str | None:

@@ -59,11 +59,28 @@ class Clock:
         self.world.after(seconds / self.rate, act)
 
 
+class Weather(NamedTuple):
+    """How likely a message is lost, doubled, late; and how late, in seconds."""
+
+    lost: float
+    doubled: float
+    late: float
+    latest: float
+
+    @classmethod
+    def any_of(cls, world: World) -> Weather:
+        """Of one story: fair, or foul in one way or another."""
+        chance = world.chance
+        lost, late = chance.choice((0.02, 0.05, 0.25)), chance.choice((0.02, 0.02, 0.15))
+        return cls(lost, chance.choice((0.05, 0.3)), late, chance.choice((20.0, 60.0)))
+
+
 @dataclass
 class Network:
     """What lies between one agent and the server. Each direction may be cut; messages are lost, doubled and overtaken."""
 
     world: World
+    weather: Weather
     lossy: bool = True
     cut_up: bool = False
     cut_down: bool = False
@@ -80,14 +97,14 @@ class Network:
 
     def _carry(self, act: Act, *, cut: bool) -> None:
         chance = self.world.chance
-        if cut or (self.lossy and chance.random() < 0.05):
+        if cut or (self.lossy and chance.random() < self.weather.lost):
             return
         self.world.after(self._delay(), act)
-        if self.lossy and chance.random() < 0.05:
+        if self.lossy and chance.random() < self.weather.doubled:
             self.world.after(self._delay(), act)
 
     def _delay(self) -> float:
         chance = self.world.chance
-        if self.lossy and chance.random() < 0.02:
-            return chance.uniform(0.05, 20.0)
+        if self.lossy and chance.random() < self.weather.late:
+            return chance.uniform(0.05, self.weather.latest)
         return chance.uniform(0.001, 0.05)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import trio
 
 from iac.errors import Invalid, StartFailed, Unavailable
 from iac.store.database import Connection, Database, _check_version, numbered, open_database
-from iac.store.embedded import PostgresServer
-from tests.harness.postgres import execute, fresh_database
+from tests.harness.postgres import OwnCluster, execute, fresh_database, own_cluster
 from tests.store import given
 
 PATIENCE = 30.0
@@ -196,23 +194,15 @@ async def until_it_answers(database: Database) -> int:
 
 
 @pytest.fixture
-def own_cluster() -> Iterator[PostgresServer]:
-    """A cluster that a test may stop. Not below pytest's directories, which are closed to PostgreSQL's user."""
-    with TemporaryDirectory(prefix="iac-own-") as directory:
-        Path(directory).chmod(0o755)
-        data = Path(directory) / "data"
-        data.mkdir()
-        server = PostgresServer(data, cleanup_mode=None)
-        server.start()
-        yield server
-        server.stop()
-        atexit.unregister(server._cleanup)
+def cluster() -> Iterator[OwnCluster]:
+    with own_cluster() as own:
+        yield own
 
 
 async def test_a_database_that_goes_away_is_said_to_and_is_used_again_when_it_is_back(
-    own_cluster: PostgresServer,
+    cluster: OwnCluster,
 ) -> None:
-    async with open_database(own_cluster.get_uri(database="postgres"), pool_size=3) as database:
+    async with open_database(cluster.url, pool_size=3) as database:
         await database.tx(a_table)
         stopped = trio.Event()
         refused: list[Unavailable] = []
@@ -229,12 +219,12 @@ async def test_a_database_that_goes_away_is_said_to_and_is_used_again_when_it_is
             async with trio.open_nursery() as nursery:
                 for _ in range(4):
                     nursery.start_soon(caller)
-                await trio.to_thread.run_sync(own_cluster.stop)
+                await trio.to_thread.run_sync(cluster.crash)
                 stopped.set()
             assert all((error.code, error.retryable) == ("db_unavailable", True) for error in refused)
             with pytest.raises(Unavailable):
                 await database.tx(add, "nowhere")
-            await trio.to_thread.run_sync(own_cluster.start)
+            await trio.to_thread.run_sync(cluster.start)
             assert await until_it_answers(database) == 1
             await database.tx(add, "back")
             assert await words(database) == ["back"]
@@ -247,6 +237,50 @@ async def test_a_database_that_does_not_answer_is_given_up_and_the_next_caller_g
         with trio.fail_after(PATIENCE):
             with pytest.raises(Unavailable):
                 await given.scalar(database, "SELECT pg_sleep(3600)")
+            assert await given.scalar(database, "SELECT 1") == 1
+
+
+async def test_a_caller_who_gets_no_connection_is_told_so_and_the_pool_stays_as_it_was(database_url: str) -> None:
+    async with open_database(database_url, pool_size=1, admit_within=0.1) as database:
+        begun, released, refused = trio.Event(), asyncio.Event(), []
+
+        async def holds(c: Connection) -> None:
+            begun.set()
+            await released.wait()
+            await c.value("SELECT 1")
+
+        async def calls() -> None:
+            with pytest.raises(Unavailable):
+                await given.scalar(database, "SELECT 1")
+            refused.append(True)
+
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(database.tx, holds)
+                await begun.wait()
+                async with trio.open_nursery() as callers:
+                    for _ in range(5):
+                        callers.start_soon(calls)
+                released.set()
+            assert len(refused) == 5
+            assert await given.scalar(database, "SELECT 1") == 1
+
+
+async def test_a_transaction_in_whose_middle_the_program_stood_still_is_unavailable_and_the_next_one_is_not(
+    database_url: str,
+) -> None:
+    """As after a SIGSTOP: PostgreSQL does not keep a transaction open for ever."""
+    async with open_database(database_url, pool_size=1) as database:
+
+        async def stood_still(c: Connection) -> None:
+            await c.run("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), 1.0)
+            await c.value("SELECT 1")
+
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(Unavailable):
+                await database.tx(stood_still)
             assert await given.scalar(database, "SELECT 1") == 1
 
 

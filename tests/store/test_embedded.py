@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import httpx
 import pytest
 import trio
 
-from iac.errors import StartFailed
+from iac.errors import StartFailed, Unavailable
 from iac.store.database import Connection, open_database
 from iac.store.embedded import open_embedded
 from tests.harness.started import ROOT, Program, failed_start, running_program
@@ -54,6 +55,24 @@ async def test_a_cluster_is_made_stopped_and_found_again(short_path: Path) -> No
     assert not (directory / "postmaster.pid").exists()
     async with open_embedded(directory) as url, open_database(url) as database:
         assert await given.scalar(database, "SELECT text FROM kept") == "here"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+async def test_one_that_dies_under_a_running_server_is_started_again(short_path: Path, number: signal.Signals) -> None:
+    directory = short_path / "postgres"
+    async with open_embedded(directory) as url, open_database(url) as database:
+        await database.tx(write)
+        dead = postmaster_of(directory)
+        os.kill(dead, number)
+        with trio.fail_after(60):
+            while not (directory / "postmaster.pid").exists() or postmaster_of(directory) == dead:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+            while True:
+                with suppress(Unavailable):
+                    assert await given.scalar(database, "SELECT text FROM kept") == "here"
+                    break
+                await trio.sleep(0.05)
+    assert not (directory / "postmaster.pid").exists(), "it is stopped all the same"
 
 
 async def test_a_number_that_another_program_has_by_now_does_not_stop_the_start(short_path: Path) -> None:

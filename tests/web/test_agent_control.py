@@ -216,6 +216,19 @@ async def test_the_newest_connection_of_a_process_wins(tmp_path: Path, database_
             await new.beat()
 
 
+async def test_a_hello_that_was_overtaken_is_not_believed_although_nobody_is_there_any_more(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Held up on its way, it lists nothing; what the agent was given meanwhile must not be given up for it."""
+    async with served(tmp_path, database_url) as server:
+        agent = await an_agent(server)
+        async with agent.connected() as link:
+            await link.hello(conn_seq=6)
+        async with agent.connected() as late:
+            await late.say(agent.hello(conn_seq=5))
+            assert await late.closed() == (4409, "replaced")
+
+
 async def test_open_control_channel_409_session_conflict_while_the_first_process_lives(
     tmp_path: Path, database_url: str
 ) -> None:

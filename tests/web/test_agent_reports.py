@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from iac.domain.lifecycle import Lose
 from iac.domain.messages import RunTaskOrder
 from iac.settings import LogSettings
+from iac.store import standings
+from iac.store.database import open_database
 from tests.fakes.scripted_agent import packed, sha256
 from tests.web.agent_scene import a_scene, a_state, error
 
@@ -211,6 +215,47 @@ async def test_a_plan_that_was_stopped_because_its_lease_was_over_is_tried_again
         await scene.agent.claim(again)
         await scene.agent.status(again, "failed", reason="lease_expired")
         assert (await scene.task(order))["status"] == "failed"  # a third attempt is not made
+
+
+async def test_the_log_of_a_plan_that_is_given_back_ends_with_it(tmp_path: Path, database_url: str) -> None:
+    async with a_scene(tmp_path, database_url) as scene:
+        order = await scene.ordered()
+        await scene.agent.claim(order)
+        await scene.agent.log(order, b"so far\n")
+        await scene.agent.status(order, "failed", reason="lease_expired", log=b"so far\n")
+        assert (await scene.agent.task(order, "GET", "/logs/chunk")).json() == {"next_offset": 7, "closed": True}
+
+
+async def test_a_log_that_comes_when_the_task_was_given_up_is_whole_all_the_same(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with a_scene(tmp_path, database_url) as scene:
+        order = await scene.ordered()
+        await scene.agent.claim(order)
+        await scene.server.call("POST", f"/api/v1/tasks/{order.task_id}/cancel", json={})
+        lost = Lose(fence=order.fence, reason="agent_lost", detail="")
+        async with open_database(database_url, pool_size=1) as database:
+            assert (await database.tx(standings.move, order.task_id, lost)).task.status == "cancelled"
+        await scene.agent.log(order, b"late")
+        late = await scene.agent.status(order, "failed", reason="agent_crashed", log=b"late", expect=409)
+        assert error(late)["code"] == "already_final"
+        assert (await scene.agent.task(order, "GET", "/logs/chunk")).json() == {"next_offset": 4, "closed": True}
+
+
+async def test_that_a_task_was_never_begun_is_not_believed_of_the_program_that_claimed_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Its words, said at its start, were so long on their way that the order came, and was claimed, before them."""
+    async with a_scene(tmp_path, database_url) as scene:
+        order = await scene.ordered()
+        told: dict[str, Any] = {"reason": "never_started", "result_id": "r-never"}
+        assert error(await scene.agent.status(order, "failed", **told, expect=409))["code"] == "illegal_transition"
+        await scene.agent.task(order, "GET", "/data", headers={"X-IAC-Boot-Id": "second life"})
+        late = {"status": "failed", **told, "log": {"length": 0, "sha256": sha256(b"")}}
+        for boot, expect in (("second life", 409), ("third life", 200)):
+            await scene.agent.task(order, "PUT", "/status", json=late, headers={"X-IAC-Boot-Id": boot}, expect=expect)
+        again = await scene.link.get(RunTaskOrder, task_id=order.task_id)
+        assert again.attempt == 2
 
 
 async def test_progress_and_stages_are_shown(tmp_path: Path, database_url: str) -> None:

@@ -57,6 +57,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     where: str = ""
     progress: Progress | None = None
     position: int | None = None
+    held: bool = False
+    """Whether it is not even in the queue, because another task or a person holds its workspace."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -267,11 +269,12 @@ def progress(task: Task, advance: Advance | None) -> Progress:
 
 def _waiting(task: Task, facts: Facts) -> Entry:
     wait = facts.waits.get(task.id)
-    entry = _entry(task, facts, task.queued_at or task.created_at)
-    if wait is None:
-        return entry
+    held = task.status == "pending"
     return msgspec.structs.replace(
-        entry, note=wait.message, position=wait.position if task.status == "queued" else None
+        _entry(task, facts, task.queued_at or task.created_at),
+        note=wait.message if wait is not None else "It is about to be looked at.",
+        position=wait.position if wait is not None and not held else None,
+        held=held,
     )
 
 

@@ -136,6 +136,7 @@
     last = "";
     open();
   });
+  window.addEventListener("offline", () => { if (source) broken(); });
   window.addEventListener("online", () => { if (!source) open(); });
   window.addEventListener("pagehide", close);
   window.addEventListener("pageshow", (event) => { if (event.persisted) open(); });

@@ -92,6 +92,11 @@
 
   // Toasts
   function toast(words, tone) {
+    const open = tone === "bad" && document.querySelector("dialog[open] .form-error");
+    if (open) { // what lies behind an open dialog is neither seen nor heard
+      [open.textContent, open.hidden] = [words, false];
+      return;
+    }
     const place = document.getElementById(tone === "bad" ? "alerts" : "toasts");
     const made = Object.assign(document.createElement("div"), { className: `toast toast-${tone}`, textContent: words });
     const away = Object.assign(document.createElement("button"), { className: "toast-close", type: "button", textContent: "×" });
@@ -119,7 +124,7 @@
     place.textContent = says;
     place.hidden = false;
     input?.setAttribute("aria-invalid", "true");
-    (input ?? form.querySelector("[autofocus], input, button")).focus();
+    (input ?? form.querySelector("[autofocus], input:not([type=hidden]), textarea, select")).focus();
   });
   document.addEventListener("done", (event) => {
     const form = event.target.closest("form");
