@@ -39,9 +39,13 @@ class LogQuery(msgspec.Struct, frozen=True):
 
 
 class StreamQuery(msgspec.Struct, frozen=True):
-    """From which byte on; `Last-Event-ID` wins, so that a reconnect goes on where it was."""
+    """From which byte on; `Last-Event-ID` wins, so that a reconnect goes on where it was.
+
+    `stay`: go on while the task is lost and its log still open; its runner may come back.
+    """
 
     offset: int = 0
+    stay: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.offset < 1 << 62:
@@ -77,7 +81,9 @@ def declare(api: Api, platform: Platform) -> None:
         offset, fence = _position(request.headers.get("Last-Event-ID", "")) or (call.query.offset, None)
         platform.live.refuse_crowd(task.id)
         response = Response(
-            follow(platform, task.id, offset, fence), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS
+            follow(platform, task.id, offset, fence, stay=call.query.stay),
+            content_type=sse.CONTENT_TYPE,
+            headers=sse.HEADERS,
         )
         response.timeout = None
         return response
@@ -94,7 +100,9 @@ def declare(api: Api, platform: Platform) -> None:
             raise RateLimited("Its log was asked for a moment ago.", retry_after_s=round(wait, 1))
 
 
-async def follow(platform: Platform, task_id: int, offset: int, fence: int | None = None) -> AsyncIterator[bytes]:
+async def follow(
+    platform: Platform, task_id: int, offset: int, fence: int | None = None, *, stay: bool = False
+) -> AsyncIterator[bytes]:
     """Events until the task rests and its log is told, or the server stops: what is stored, then what is told live.
 
     `fence` is the assignment that told the bytes before `offset`, if they were not stored yet. Nothing is queued for a
@@ -118,7 +126,8 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
                 viewer.found(len(part.data), part.total)
                 if part.data:
                     yield _log_event(part.offset, part.data)
-                rests = task.status in RESTING and part.next_offset >= part.total
+                may_grow = stay and task.status == "lost" and part.state == "open"
+                rests = task.status in RESTING and part.next_offset >= part.total and not may_grow
                 # What he was told live, by an assignment that is over, is stored nowhere.
                 gone = part.total if rests or fence not in (None, task.fence) else watch.reset()
                 if gone is not None and viewer.reset(gone):

@@ -23,7 +23,7 @@ from iac.web.ui.models.timeline import timeline, took
 from iac.web.ui.models.words import ACTIONS, Badge, Counts, Tone, many, plan_counts, task_badge
 
 FILE = "task.html"
-FOLLOWED = frozenset({"pending", "queued", "assigned", "running", "cancelling"})
+FOLLOWED = frozenset({"pending", "queued", "assigned", "running", "cancelling", "lost"})
 """Statuses in which the log may grow."""
 MOST_SHOWN = 300
 

@@ -80,7 +80,7 @@ export class Stream {
   async #follow(going) {
     this.abort = new AbortController();
     const headers = this.id ? { "Last-Event-ID": this.id } : {};
-    const answer = await fetch(`${this.url}?offset=${this.offset}`, { headers, signal: this.abort.signal, cache: "no-store" });
+    const answer = await fetch(`${this.url}?stay=true&offset=${this.offset}`, { headers, signal: this.abort.signal, cache: "no-store" });
     if (!answer.ok) {
       const again = answer.status >= 500 || answer.status === 429;
       if (!again) this.told("refused", answer.status);
