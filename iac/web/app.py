@@ -38,6 +38,8 @@ _AREAS = (
 )
 OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
+FORM_LIMIT = 480 * KIB
+"""The largest form, in bytes as browsers encode it: a variable's value may have 64 KiB, and each byte become three."""
 
 
 def api_of(platform: Platform) -> Api:
@@ -87,7 +89,7 @@ class _Limits:
             endpoint, _ = self._rules.bind("").match(path, method)
         except HTTPException:
             return OTHER_LIMIT
-        return self._limits.get(endpoint, OTHER_LIMIT)
+        return self._limits.get(endpoint, FORM_LIMIT if endpoint.startswith("ui_do_") else OTHER_LIMIT)
 
 
 def _body_limits(app: QuartTrio, api: Api) -> _Limits:

@@ -58,6 +58,7 @@ def a_workspace(**facts: object) -> Workspace:
         "current_serial": None,
         "lineage": None,
         "state_uncertain": False,
+        "states_apart": 0,
         "configuration_id": None,
         "created_at": NOW,
         "updated_at": NOW,

@@ -5,12 +5,36 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from iac.web.platform import Platform
-from iac.web.ui import assets, overview, signing_in, task_list, task_page, workspace_list
+from iac.web.ui import (
+    assets,
+    overview,
+    plan_pages,
+    signing_in,
+    task_list,
+    task_page,
+    workspace,
+    workspace_configuration,
+    workspace_inputs,
+    workspace_list,
+    workspace_settings,
+    workspace_state,
+)
 from iac.web.ui.gate import Gate
 from iac.web.ui.live import LiveViews
 from iac.web.ui.pages import Ui
 
-AREAS = (overview, workspace_list, task_list, task_page)
+AREAS = (
+    overview,
+    workspace_list,
+    workspace,
+    workspace_inputs,
+    workspace_configuration,
+    workspace_state,
+    workspace_settings,
+    task_list,
+    task_page,
+    plan_pages,
+)
 """In the order in which they stand in the navigation."""
 
 

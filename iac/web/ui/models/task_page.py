@@ -97,6 +97,13 @@ class ProgressHead(msgspec.Struct, frozen=True, kw_only=True):
     more: int
 
 
+class PlanPlace(msgspec.Struct, frozen=True):
+    """Where the plan is shown; another digest is another plan."""
+
+    href: str
+    digest: str
+
+
 class TaskPage(View, frozen=True, kw_only=True):
     id: int
     workspace: str
@@ -113,6 +120,7 @@ class TaskPage(View, frozen=True, kw_only=True):
     head: Parts
     notice: Parts
     known: Parts
+    plan: Parts
     resolve_choice: Parts
     progress_head: Parts
     progress: Parts
@@ -144,6 +152,7 @@ def task_page(facts: Facts) -> TaskPage:
         head=Parts("task-head", (Part("task-head-shown", f"{FILE}:head", head),)),
         notice=Parts("task-notice", () if said is None else (Part("task-notice-shown", f"{FILE}:notice", said),)),
         known=_known(facts.known),
+        plan=_plan(facts),
         resolve_choice=_choice(facts.known),
         progress_head=_progress_head(facts.progress),
         progress=_progress(facts.progress),
@@ -180,6 +189,13 @@ def _head(facts: Facts) -> Head:
         asks=asks(task, facts.plan, facts.rights),
         follows=task.status in FOLLOWED,
     )
+
+
+def _plan(facts: Facts) -> Parts:
+    if facts.plan is None:
+        return Parts("plan-place", ())
+    shown = PlanPlace(f"/tasks/{facts.task.id}/plan", facts.plan.digest)
+    return Parts("plan-place", (Part("plan-shown", f"{FILE}:plan", shown),))
 
 
 def _known(found: KnownView | None) -> Parts:

@@ -296,7 +296,7 @@ class LogViewer {
 
   // Keys that work anywhere on the page, but not where somebody types.
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (event.target.closest("input, textarea, select, [contenteditable]")) return;
     const keys = {
       f: () => this.part("search").focus(), "/": () => this.part("search").focus(), n: () => this.step(1), N: () => this.step(-1),
