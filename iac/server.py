@@ -193,7 +193,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     news = News()
     task_changed, log_grew, wakes = Bell(news.task), Bell[int](), Wakes()
     fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake, noticed=news.agents)
-    dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes, noticed=news.tasks)
+    dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes, noticed=news.waits)
     log_cache = LogCache(database, (settings.data_dir / "logs").absolute())
     live = LiveLogs(fleet.tell)
     fleet.live = live.heard

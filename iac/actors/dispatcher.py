@@ -6,7 +6,7 @@ It wakes when something happened, and every few seconds in case that was missed:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 import trio
@@ -50,7 +50,7 @@ class Wakes:
             await self._woken.receive()
 
 
-def _nobody() -> None: ...
+def _nobody(_waiting: Collection[int]) -> None: ...
 
 
 class Dispatcher:
@@ -64,9 +64,9 @@ class Dispatcher:
         *,
         fleet: Fleet | None = None,
         wakes: Wakes | None = None,
-        noticed: Callable[[], None] = _nobody,
+        noticed: Callable[[Collection[int]], None] = _nobody,
     ) -> None:
-        """Without a `fleet` there are no agents, and what is meant for one waits. `noticed`: why tasks wait has changed."""
+        """Without a `fleet` there are no agents, and what is meant for one waits. `noticed`: why these tasks wait is new."""
         self._database = database
         self._local = local
         self._fleet = fleet
@@ -123,8 +123,8 @@ class Dispatcher:
             runners += self._fleet.as_runners(seats, found)
         decided = schedule(found, runners, now, holders=holders, served=self._served)
         before, self._waits = self._waits, await self._explained(found, decided.waits)
-        if self._waits != before:
-            self._noticed()
+        if moved := {each for each in {*before, *self._waits} if before.get(each) != self._waits.get(each)}:
+            self._noticed(moved)
         by_id = {task.id: task for task in found}
         for nth, assignment in enumerate(decided.assignments):
             # Not one instant for all: the round-robin goes by it.
