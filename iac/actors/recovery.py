@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import trio
 
+from iac.actors.local_stops import LocalStops
 from iac.actors.running import Running
 from iac.actors.salvage import Collector
 from iac.domain.lifecycle import Lose
@@ -68,6 +69,7 @@ class Salvage:
     accessor: LocalDataAccessor
     running: Running
     policy: ExecutorPolicy
+    stops: LocalStops
     directory: Path
     changed: Callable[[int], None] = _nobody
     again: float = AGAIN
@@ -129,6 +131,8 @@ class Salvage:
     async def _guarded(self, place: workdir.Workdir, order: RunTask | None) -> None:
         told = {"directory": str(place.root)}
         try:
+            if order is not None:
+                await self._resume(place, order)
             await self._collect(place, order)
         except (IacError, OSError) as error:
             log.error("a work directory is kept", extra={**told, "error": str(error)})
@@ -136,6 +140,9 @@ class Salvage:
                 self._known.discard(place.root)
         except Exception:  # the bulkhead: one strange directory must not keep the server from starting
             log.exception("a work directory is kept", extra=told)
+        finally:
+            if order is not None:
+                self.stops.ended(order)
         if order is not None and order.action == "plan" and order.fence in self.running.fences:
             await self._try_again(order, place)
             self.running.forget(order.fence)
@@ -152,6 +159,11 @@ class Salvage:
         except (IacError, OSError) as error:
             log.warning("a task waits for its end", extra={"task_id": order.task_id, "error": str(error)})
         self.changed(order.task_id)
+
+    async def _resume(self, place: workdir.Workdir, order: RunTask) -> None:
+        """What is left of its time goes on to count, and a cancel finds it."""
+        kept = await trio.to_thread.run_sync(workdir.kept, place)
+        self.stops.ordered(order, timeout_at=kept.limit, grace_s=kept.grace_s)
 
     async def _collect(self, place: workdir.Workdir, order: RunTask | None) -> None:
         if order is None:
@@ -170,10 +182,10 @@ class Salvage:
         began = _WHY.get(task.reason or "", "")
         if task.fence == order.fence and held_here([task]):
             began = CUT_OFF
-        run = Run(order, data, place, self.policy, before=data.state)
+        run = Run(order, data, place, self.policy, before=data.state, hooks=self.stops.hooks)
         # A log that was closed already is whole; then only the state was missing.
         log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
-        collector = Collector(self.accessor, self.running, self.policy)
+        collector = Collector(self.accessor, self.running, self.policy, self.stops.hooks)
         if log_open:
             limit = data.log_max_bytes
             receipt = await collector.log_and_state(run, began or COLLECTED, start=data.log_offset, limit=limit)

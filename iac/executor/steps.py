@@ -149,7 +149,7 @@ async def apply(run: Run, accessor: DataAccessor) -> None:
     finally:
         # The exit code alone decides: an apply that came to its end although it was told to stop is done.
         run.done = run.facts.ended is not None and run.facts.ended.exit_code == 0
-        if run.facts.pid is not None:
+        if run.facts.pid is not None and not run.left:
             with trio.move_on_after(run.policy.store_within + 1, shield=True):
                 await save_state(run, accessor)
 

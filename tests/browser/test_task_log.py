@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic
 
 import pytest
@@ -88,6 +89,10 @@ def shows(log: Locator, line: int) -> bool:
     return bool(log.locator(".log-frame").evaluate(script, line))
 
 
+def _is_beyond(log: Locator, line: int) -> bool:
+    return numbers(log)[0] > line
+
+
 def until(true: Callable[[], bool]) -> None:
     """Waits for something that no locator can tell."""
     deadline = monotonic() + PATIENCE / 1000
@@ -135,7 +140,7 @@ def test_each_line_can_be_reached_although_no_element_can_be_so_tall(reader: Per
     seen = numbers(log)
     for _ in range(3):
         reader.page.mouse.wheel(0, 400)
-        until(lambda before=seen[0]: numbers(log)[0] > before)
+        until(partial(_is_beyond, log, seen[0]))
         settled(log)
         now = numbers(log)
         assert now[0] <= seen[-1], "no line was passed over"
