@@ -137,7 +137,8 @@ async def restore_plan(run: Run) -> None:
             f"The plan was made by version {plan.facts.terraform_version}, here is {run.binary.version}; plan again.",
         )
     with workdir.storing(run.workdir.root):
-        workdir.write_file(run.workdir.plan, plan.file)
+        # For good: without it a later start would think that the apply was never begun.
+        await trio.to_thread.run_sync(partial(workdir.write_file, run.workdir.plan, plan.file, durable=True))
 
 
 async def apply(run: Run, accessor: DataAccessor) -> None:
