@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.people import LAPTOP, PHONE, Person, Site
 from tests.browser.scenery import Scenery
-from tests.browser.task_scenery import MAIN, aside, lost, planned, stuck, with_log, workshop
+from tests.browser.task_scenery import MAIN, STUBBORN, aside, lost, planned, stuck, with_log, workshop
 from tests.harness.server import TOKEN
 from tests.web.clients import STUCK_PLAN, Served
 
@@ -170,6 +170,29 @@ def test_a_running_task_is_cancelled(someone: Person, server: Served, site: Site
     expect(page.locator("#task-head")).to_contain_text("Cancelled")
     expect(page.locator("#timeline")).to_contain_text("stopped by admin")
     expect(page.get_by_role("button", name="Cancel task", exact=True)).to_have_count(0)
+
+
+def test_a_stop_is_counted_down_and_can_be_forced_after_a_while(someone: Person, server: Served, site: Site) -> None:
+    task = aside(stuck, server, STUBBORN, apply_grace_s=600)
+    page = opened(someone, task)
+    dialog_of(page, "Cancel task").get_by_role("button", name="Cancel task").click()
+    stop = page.locator("#stop")
+    expect(stop).to_contain_text("admin asked to stop it")
+    expect(stop).to_contain_text("Terraform was asked to end")
+    expect(stop.locator("time[data-until]").last).to_have_text(re.compile(r"in \d+ s"))
+    force = page.get_by_role("button", name="Force")
+    expect(force).to_be_enabled()
+    assert someone.findings() == []
+    force.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Kill it").click()
+    assert status(site, task) == "cancelling", "what it costs has to be known"
+    dialog.get_by_label("I know that its state may be incomplete.").check()
+    dialog.get_by_role("button", name="Kill it").click()
+    expect(page.locator("#task-head")).not_to_contain_text("Cancelling")
+    assert status(site, task) in ("cancelled", "failed", "lost")
+    expect(stop).to_be_hidden()
+    assert someone.complaints == []
 
 
 def test_a_task_is_run_again_as_a_new_one(someone: Person, server: Served) -> None:
