@@ -6,6 +6,7 @@ it is kept, and whoever listens looks again after a while in any case.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 from iac.actors.bell import Bell
@@ -26,8 +27,10 @@ class News(Bell[str]):
         self.ring(topic_of(task_id))
         self.ring("tasks")
 
-    def tasks(self) -> None:
-        """Why tasks wait, or in which order, has changed."""
+    def waits(self, task_ids: Collection[int]) -> None:
+        """Why these tasks wait, or in which order, has changed."""
+        for task_id in task_ids:
+            self.ring(topic_of(task_id))
         self.ring("tasks")
 
     def agents(self) -> None:

@@ -17,6 +17,7 @@ from iac.web import (
     errors,
     inputs,
     known,
+    log_reading,
     logs,
     openapi,
     pools,
@@ -31,7 +32,10 @@ from iac.web.ui import app as ui
 from iac.web.ui import mistakes
 from iac.web.ui.gate import Gate, signed_in_or
 
-_AREAS = (workspaces, inputs, tasks, known, logs, states, pools, access, agent_routes, agent_tasks, agent_control)
+_AREAS = (
+    *(workspaces, inputs, tasks, known, logs, log_reading, states, pools, access),
+    *(agent_routes, agent_tasks, agent_control),
+)
 OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
 FORM_LIMIT = 480 * KIB

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import msgspec
 from quart import Response, request
 
 from iac.actors.bell import first_of
+from iac.domain.cancel_bodies import cancel_view
 from iac.domain.live import Viewer
 from iac.domain.records import Task
 from iac.errors import IllegalTransition, RateLimited
@@ -39,9 +41,13 @@ class LogQuery(msgspec.Struct, frozen=True):
 
 
 class StreamQuery(msgspec.Struct, frozen=True):
-    """From which byte on; `Last-Event-ID` wins, so that a reconnect goes on where it was."""
+    """From which byte on; `Last-Event-ID` wins, so that a reconnect goes on where it was.
+
+    `stay`: go on while the task is lost and its log still open; its runner may come back.
+    """
 
     offset: int = 0
+    stay: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.offset < 1 << 62:
@@ -77,7 +83,9 @@ def declare(api: Api, platform: Platform) -> None:
         offset, fence = _position(request.headers.get("Last-Event-ID", "")) or (call.query.offset, None)
         platform.live.refuse_crowd(task.id)
         response = Response(
-            follow(platform, task.id, offset, fence), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS
+            follow(platform, task.id, offset, fence, stay=call.query.stay),
+            content_type=sse.CONTENT_TYPE,
+            headers=sse.HEADERS,
         )
         response.timeout = None
         return response
@@ -94,7 +102,9 @@ def declare(api: Api, platform: Platform) -> None:
             raise RateLimited("Its log was asked for a moment ago.", retry_after_s=round(wait, 1))
 
 
-async def follow(platform: Platform, task_id: int, offset: int, fence: int | None = None) -> AsyncIterator[bytes]:
+async def follow(
+    platform: Platform, task_id: int, offset: int, fence: int | None = None, *, stay: bool = False
+) -> AsyncIterator[bytes]:
     """Events until the task rests and its log is told, or the server stops: what is stored, then what is told live.
 
     `fence` is the assignment that told the bytes before `offset`, if they were not stored yet. Nothing is queued for a
@@ -102,7 +112,7 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
     """
     viewer = Viewer(offset)
     followed: tuple[int, str] | None = None
-    told: tuple[str, str | None] | None = None
+    told: tuple[object, ...] | None = None
     with platform.live.watch(task_id) as watch:
         while True:
             # Listened to before looking: what comes after the look rings.
@@ -118,17 +128,18 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
                 viewer.found(len(part.data), part.total)
                 if part.data:
                     yield _log_event(part.offset, part.data)
-                rests = task.status in RESTING and part.next_offset >= part.total
+                may_grow = stay and task.status == "lost" and part.state == "open"
+                rests = task.status in RESTING and part.next_offset >= part.total and not may_grow
                 # What he was told live, by an assignment that is over, is stored nowhere.
                 gone = part.total if rests or fence not in (None, task.fence) else watch.reset()
                 if gone is not None and viewer.reset(gone):
                     yield _reset_event(gone)
                 fence = None
-                if (task.status, task.stage) != told:
-                    told = (task.status, task.stage)
-                    yield sse.event("status", _status_of(task))
+                if (news := _news_of(task)) != told:
+                    told = news
+                    yield sse.event("status", _status_of(platform, task))
                 if rests:
-                    yield sse.event("end", {**_status_of(task), "offset": viewer.offset})
+                    yield sse.event("end", {**_status_of(platform, task), "offset": viewer.offset})
                     return
             elif isinstance(step, bytes):
                 live = watch.stream
@@ -163,13 +174,19 @@ async def _task_and_part(platform: Platform, task_id: int, offset: int, limit: i
     return await platform.read(tasks.get, task_id), await platform.log_cache.read(task_id, offset, limit)
 
 
-def _status_of(task: Task) -> dict[str, object]:
+def _news_of(task: Task) -> tuple[object, ...]:
+    """What a viewer is told of when it changes."""
+    return task.status, task.stage, task.cancel_steps, task.cancel_force, task.cancel_overdue_at
+
+
+def _status_of(platform: Platform, task: Task) -> dict[str, object]:
     return {
         "status": task.status,
         "phase": task.phase,
         "stage": task.stage,
         "outcome": task.outcome,
         "reason": task.reason,
+        "cancel": cancel_view(task, now=datetime.now(UTC), force_after_s=platform.fleet.times.force_after),
     }
 
 

@@ -18,6 +18,7 @@ from iac.actors.news import News
 from iac.executor.accessor_local import LocalDataAccessor
 from iac.store.database import Connection, Database
 from iac.store.log_cache import LogCache
+from iac.store.log_reading import LogIndexes
 from iac.store.sealing import Keyring
 
 P = ParamSpec("P")
@@ -35,10 +36,11 @@ class Platform:
     fleet: Fleet
     accessor: LocalDataAccessor
     log_cache: LogCache
+    log_indexes: LogIndexes
     task_changed: Bell[int]
     log_grew: Bell[int]
     live: LiveLogs
-    draining: trio.Event
+    draining: trio.Event = field(default_factory=trio.Event)
     incidents: Incidents = field(default_factory=Incidents)
     news: News = field(default_factory=News)
 

@@ -28,6 +28,7 @@ from iac.store import agents, assignments, pools, tasks, workspaces
 from iac.store.database import Connection, Database, open_database
 from iac.store.identity import new_id
 from iac.store.log_cache import LogCache
+from iac.store.log_reading import LogIndexes
 from iac.store.sealing import Keyring
 from iac.web.app import create_app
 from iac.web.platform import Platform
@@ -75,7 +76,10 @@ async def _served(database: Database, keyring: Keyring, log_cache: LogCache) -> 
     accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
     draining = trio.Event()
     live = LiveLogs(fleet.tell)
-    platform = Platform(database, keyring, dispatcher, local, fleet, accessor, log_cache, changed, grew, live, draining)
+    indexes = LogIndexes(database, log_cache)
+    platform = Platform(
+        database, keyring, dispatcher, local, fleet, accessor, log_cache, indexes, changed, grew, live, draining
+    )
     app = create_app(platform)
     async with trio.open_nursery() as nursery:
         serve = partial(serve_http, app, bind="127.0.0.1:0", draining=draining, graceful=1.0)

@@ -36,6 +36,7 @@ def a_task(**facts: object) -> Task:
         "cancel_force": False,
         "state_safe": True,
         "created_at": NOW,
+        "cancel_steps": (),
     }
     chosen: dict[str, Any] = {**_NOTHING, **usual, **facts}
     return Task(**chosen)

@@ -21,7 +21,8 @@ from tests.executor.bench import IMPATIENT, PATIENT, Bench, appears, child
 STARTER = """
 import os, sys, trio
 from pathlib import Path
-from iac.executor.process import Ladder, run_terraform
+from iac.domain.ladder import Ladder
+from iac.executor.process import run_terraform
 from iac.executor.shimming import open_shim
 
 async def main(root, *argv):

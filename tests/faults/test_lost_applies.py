@@ -90,6 +90,28 @@ async def stays_locked(scene: Scene, task: int) -> None:
     await scene.cancel(other)
 
 
+async def test_row_02_checkpoints_go_on_when_an_agent_that_was_killed_is_back(
+    tmp_path: Path, database_url: str
+) -> None:
+    """2 and R10: Terraform goes on without its agent; the next one sends what it has done since."""
+    async with a_scene(tmp_path, database_url) as scene:
+        scene.acts(apply=partway(scene))
+        async with scene.agent() as agent:
+            task = await scene.confirmed_apply()
+            await checkpointed(scene, task)
+            await agent.kill()
+        [file] = (agent.data_dir / "tasks").glob("*/state/terraform.tfstate")
+        file.write_text(file.read_text().replace('"serial": 1', '"serial": 7'))
+        async with scene.agent():
+            with trio.fail_after(PATIENT):
+                while (await checkpointed(scene, task))["serial"] != 7:  # noqa: ASYNC110 - over HTTP nothing tells
+                    await trio.sleep(0.02)
+            scene.go()
+            await scene.server.until(task, "succeeded")
+        assert [(each["serial"], each["verdict"]) for each in await versions(scene)] == [(8, "current")]
+        assert await versions(scene, verdict="checkpoint") == []
+
+
 async def test_row_03_what_was_on_the_disk_is_pushed_after_agent_shim_and_terraform_were_killed(
     tmp_path: Path, database_url: str
 ) -> None:

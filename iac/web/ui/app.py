@@ -10,6 +10,8 @@ from iac.web.ui import (
     overview,
     plan_pages,
     signing_in,
+    task_list,
+    task_page,
     workspace,
     workspace_configuration,
     workspace_inputs,
@@ -29,6 +31,8 @@ AREAS = (
     workspace_configuration,
     workspace_state,
     workspace_settings,
+    task_list,
+    task_page,
     plan_pages,
 )
 """In the order in which they stand in the navigation."""

@@ -26,11 +26,12 @@ class Asset(msgspec.Struct, frozen=True):
 
 @cache
 def assets() -> Mapping[str, Asset]:
-    """All of them, by file name."""
+    """All of them, by file name. They have one digest in common, so that modules can name each other by file."""
+    entries = sorted(resources.files("iac.web.ui").joinpath("static").iterdir(), key=lambda entry: entry.name)
+    read = [(entry, entry.read_bytes()) for entry in entries]
+    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for _, data in read)).hexdigest()[:12]
     found = {}
-    for entry in resources.files("iac.web.ui").joinpath("static").iterdir():
-        data = entry.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()[:12]
+    for entry, data in read:
         kind = _TYPES.get(entry.name[entry.name.rfind(".") :]) or mimetypes.guess_type(entry.name)[0] or "text/plain"
         found[entry.name] = Asset(f"{PATH}/{digest}/{entry.name}", data, kind)
     return found

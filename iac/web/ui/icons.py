@@ -31,6 +31,13 @@ _PATHS: Mapping[str, str] = {
     "server": '<rect x="2.75" y="3" width="10.5" height="4" rx="1"/><rect x="2.75" y="9" width="10.5" height="4" rx="1"/>'
     '<path d="M5.25 5h.01M5.25 11h.01"/>',
     "warning": '<path d="M8 2.5 14 13H2L8 2.5ZM8 6.5v3"/><circle cx="8" cy="11.25" r=".4"/>',
+    "stop": '<rect x="4.5" y="4.5" width="7" height="7" rx="1"/>',
+    "again": '<path d="M13 8a5 5 0 1 1-1.5-3.5L13 6m0-3v3h-3"/>',
+    "fold": '<path d="M3 4h10M6 8h7M6 12h7M3 8v4"/>',
+    "wrap": '<path d="M2.75 4h10.5M2.75 8h8.5a2 2 0 0 1 0 4H8.5m1.5-1.5L8.5 12l1.5 1.5M2.75 12H5.5"/>',
+    "end": '<path d="M8 2.75v7.5M4.75 7.25 8 10.5l3.25-3.25M3.5 13.25h9"/>',
+    "download": '<path d="M8 2.75v7M5 7l3 3 3-3M3 12.75h10"/>',
+    "follow": '<path d="M8 2.75v10.5m-3.5-3.5 3.5 3.5 3.5-3.5"/>',
     "copy": '<rect x="5.5" y="5.5" width="7.75" height="7.75" rx="1.25"/><path d="M10.5 5.5V2.75H2.75v7.75H5.5"/>',
 }
 
