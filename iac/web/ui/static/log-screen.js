@@ -71,6 +71,7 @@ export class Screen {
     const folded = this.source.stages.sections.some((section) => section.folded);
     this.part("folds").setAttribute("aria-pressed", String(folded));
     this.part("lines").textContent = this.source.pages.lines ? `${this.source.pages.lines.toLocaleString("en")} lines` : "";
+    this.frame.style.setProperty("--log-digits", String(this.source.pages.lines).length);
     this.part("copy").hidden = this.range === null;
     if (this.range) this.part("copy-words").textContent = this.range[0] === this.range[1] ? "Copy line" : `Copy ${this.range[1] - this.range[0] + 1} lines`;
   }
