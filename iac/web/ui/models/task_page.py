@@ -65,6 +65,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts | None
     asks: tuple[Ask, ...]
     follows: bool
+    decides: bool
+    """The plan is what matters now, more than the log."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +200,7 @@ def _head(facts: Facts) -> Head:
         counts=None if facts.plan is None else plan_counts(facts.plan.summary),
         asks=asks(task, facts.plan, facts.cancel, facts.rights),
         follows=task.status in FOLLOWED,
+        decides=task.status == "planned" or (task.action == "plan" and task.status == "succeeded"),
     )
 
 

@@ -15,10 +15,12 @@
   const ahead = Date.now() - Date.parse(document.getElementById("stop")?.dataset.now ?? new Date().toISOString());
   const left = (text) => Math.ceil((Date.parse(text) - Date.now() + ahead) / 1000);
 
+  const lasting = (seconds) => (seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`);
+
   function count() {
     for (const time of document.querySelectorAll("time[data-until]")) {
       const seconds = left(time.dateTime);
-      time.textContent = seconds > 0 ? `in ${seconds} s` : "now";
+      time.textContent = seconds > 0 ? `in ${lasting(seconds)}` : "now";
     }
     for (const button of document.querySelectorAll("button[data-from]")) {
       const seconds = left(button.dataset.from);
