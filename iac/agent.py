@@ -1,15 +1,14 @@
 """python -m iac.agent: settings, signals on the outside, the agent inside (iac.actors.agent_tree).
 
-The first SIGTERM or SIGINT drains: nothing new is taken, running tasks have IAC_DRAIN_SECONDS to finish. A second one,
-if it is no echo of the first, or SIGQUIT, stops them; a third ends the program. Whatever cannot be brought home in the end
-stays in the data directory.
+The first SIGTERM or SIGINT drains: nothing new is taken, running tasks have IAC_DRAIN_SECONDS to finish (with
+IAC_SHUTDOWN_MODE=detach applies are left to their shims instead). A second one, if it is no echo of the first, or SIGQUIT,
+stops them; a third ends the program. Whatever cannot be brought home in the end stays in the data directory.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -19,38 +18,11 @@ import trio
 from iac import __version__, telemetry
 from iac.actors.agent_tree import Orders, run_agent
 from iac.actors.patience import AgentTimes
-from iac.actors.supervision import stop_signals, ungrouped
+from iac.actors.supervision import leave_now, obey_signals, ungrouped
 from iac.agent_settings import TOKEN_NAMES, AgentSettings
-from iac.domain.ending import Signals
 from iac.errors import StartFailed
 
 log = logging.getLogger("iac.agent")
-
-
-async def obey_signals(orders: Orders, *, deaf: float) -> None:
-    """What each means is decided in iac.domain.ending."""
-    meant = Signals(deaf)
-    async for number in stop_signals(signal.SIGQUIT):
-        meaning = meant.heard(trio.current_time(), quit_=number == signal.SIGQUIT)
-        log.info("signal", extra={"number": number, "meaning": meaning})
-        match meaning:
-            case "drain":
-                orders.stop.set()
-            case "hurry":
-                orders.stop.set()
-                orders.hurry.set()
-            case "leave":
-                leave_now()
-            case "echo":
-                pass
-
-
-def leave_now() -> None:
-    """Ends the program although tasks are not brought home: their shielded work would go on for hours. What is left is for
-    the next start.
-    """
-    logging.shutdown()
-    os._exit(0)
 
 
 async def main_async(settings: AgentSettings, env: Mapping[str, str]) -> None:
@@ -59,7 +31,7 @@ async def main_async(settings: AgentSettings, env: Mapping[str, str]) -> None:
     log.info("agent", extra={"version": __version__, "agent_name": settings.name, "server": settings.endpoint})
     with ungrouped(StartFailed):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(obey_signals, orders, deaf=times.deaf))
+            nursery.start_soon(partial(obey_signals, orders.stop, orders.hurry, leave_now, deaf=times.deaf))
             await run_agent(settings, env, orders=orders, times=times)
             nursery.cancel_scope.cancel()
 

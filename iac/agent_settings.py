@@ -15,6 +15,7 @@ from iac.settings import (
     Environment,
     LogFormat,
     LogLevel,
+    ShutdownMode,
     TerraformSettings,
     log_size,
     one_of,
@@ -41,6 +42,7 @@ class AgentSettings:
     client_cert: Path | None = None
     client_key: Path | None = None
     drain_seconds: int = 300
+    shutdown_mode: ShutdownMode = "drain"
     spool_max: int = 2 * 1024 * MIB
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
@@ -62,6 +64,7 @@ class AgentSettings:
             client_cert=read.parsed("IAC_CLIENT_CERT", None, Path),
             client_key=read.parsed("IAC_CLIENT_KEY", None, Path),
             drain_seconds=read.parsed("IAC_DRAIN_SECONDS", 300, positive),
+            shutdown_mode=read.parsed("IAC_SHUTDOWN_MODE", "drain", one_of(get_args(ShutdownMode))),
             spool_max=read.parsed("IAC_SPOOL_MAX", 2 * 1024 * MIB, log_size),
             log_level=read.parsed("IAC_LOG_LEVEL", "info", one_of(get_args(LogLevel))),
             log_format=read.parsed("IAC_LOG_FORMAT", "console", one_of(get_args(LogFormat))),

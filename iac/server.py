@@ -2,8 +2,9 @@
 
     data directory's lock ⊃ embedded PostgreSQL ⊃ asyncio loop and pool ⊃ recovery ⊃ actors ⊃ HTTP
 
-The first SIGTERM or SIGINT drains: nothing new starts, running tasks have IAC_DRAIN_SECONDS, then they are cancelled, and
-only then the HTTP server, the actors, the pool and the database end, in this order. A second signal cancels at once.
+The first SIGTERM or SIGINT drains: nothing new starts, running tasks have IAC_DRAIN_SECONDS (applies are left to their shims
+with IAC_SHUTDOWN_MODE=detach), then they are stopped, and only then the HTTP server, the actors, the pool and the database
+end, in this order. A second one that is no echo of the first, or SIGQUIT, stops them at once; a third ends the program.
 """
 
 from __future__ import annotations
@@ -26,21 +27,23 @@ import trio
 from iac import __version__, telemetry
 from iac.actors.audit_keeper import audit_keeper
 from iac.actors.bell import Bell
+from iac.actors.cancel_watch import cancel_watch
+from iac.actors.departure import detach, stop_slowly
 from iac.actors.dispatcher import Dispatcher, Wakes
 from iac.actors.fleet import Fleet
 from iac.actors.lease_keeper import lease_keeper
 from iac.actors.live_logs import LiveLogs
 from iac.actors.live_streamer import LiveStreamer, Unbounded
 from iac.actors.local_runner import LocalRunner
+from iac.actors.local_stops import LocalStops
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
 from iac.actors.news import News
 from iac.actors.recovery import Salvage
-from iac.actors.supervision import stop_signals
+from iac.actors.supervision import leave_now, obey_signals
 from iac.domain.agent_session import Times
-from iac.domain.lifecycle import Cancel
 from iac.domain.records import LOCAL
-from iac.errors import IacError, StartFailed, Unavailable
+from iac.errors import StartFailed, Unavailable
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.binaries import Binaries, BinarySettings
 from iac.executor.executor import TerraformExecutor
@@ -49,10 +52,10 @@ from iac.executor.run import ExecutorPolicy
 from iac.executor.steps import cli_config_of
 from iac.executor.terraform import machine_environment
 from iac.settings import LogSettings, ServerSettings
-from iac.store import keys, tasks, tokens
+from iac.store import keys, tokens
 from iac.store.database import EX_UNAVAILABLE, Database, open_database
 from iac.store.embedded import open_embedded
-from iac.store.identity import new_id, new_token
+from iac.store.identity import new_token
 from iac.store.log_cache import LogCache
 from iac.store.migrating import migrate
 from iac.store.sealing import open_keyring
@@ -117,30 +120,6 @@ async def bootstrap_token(database: Database, settings: ServerSettings) -> str |
     return token
 
 
-def executor_of(
-    settings: ServerSettings, accessor: LocalDataAccessor, env: Mapping[str, str], policy: ExecutorPolicy
-) -> TerraformExecutor:
-    terraform = settings.terraform
-    binaries = Binaries(
-        BinarySettings(
-            terraform_dir=terraform.directory,
-            download_dir=settings.data_dir / "terraform",
-            mirror_url=terraform.mirror,
-            key_file=terraform.key_file,
-            allow_download=terraform.download,
-            search_path=env.get("PATH", os.defpath),
-        )
-    )
-    return TerraformExecutor(
-        accessor,
-        binaries,
-        tasks=(settings.data_dir / "tasks").absolute(),
-        machine=machine_environment(env, terraform.environment),
-        cli_config=cli_config_of(terraform.cli_config),
-        policy=policy,
-    )
-
-
 def keeping_of(logs: LogSettings) -> Keeping:
     days = logs.retention_days
     return Keeping(files=timedelta(hours=logs.cache_hours), logs=timedelta(days=days) if days else None)
@@ -183,16 +162,52 @@ class _Program:
     times: Times
 
 
+def _runner_of(program: _Program) -> LocalRunner:
+    settings, policy = program.settings, program.policy
+    return LocalRunner(
+        plan_limit=settings.local_plan_concurrency,
+        enabled=settings.local_executor,
+        ladders={"plan": policy.plan_ladder, "apply": policy.apply_ladder},
+        tick=program.times.tick,
+    )
+
+
+def executor_of(program: _Program, accessor: LocalDataAccessor, stops: LocalStops) -> TerraformExecutor:
+    settings, terraform = program.settings, program.settings.terraform
+    binaries = Binaries(
+        BinarySettings(
+            terraform_dir=terraform.directory,
+            download_dir=settings.data_dir / "terraform",
+            mirror_url=terraform.mirror,
+            key_file=terraform.key_file,
+            allow_download=terraform.download,
+            search_path=program.env.get("PATH", os.defpath),
+        )
+    )
+    executor = TerraformExecutor(
+        accessor,
+        binaries,
+        tasks=(settings.data_dir / "tasks").absolute(),
+        machine=machine_environment(program.env, terraform.environment),
+        cli_config=cli_config_of(terraform.cli_config),
+        policy=program.policy,
+        hooks=stops.hooks,
+    )
+    stops.detachable = executor.detachable
+    return executor
+
+
 async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) -> None:
     settings, database = program.settings, program.database
     keyring = open_keyring(settings.secret_key, settings.data_dir)
     await database.tx(keys.check, keyring)
     shown = await bootstrap_token(database, settings)
-    local = LocalRunner(plan_limit=settings.local_plan_concurrency, enabled=settings.local_executor)
-    news = News()
+    local, news = _runner_of(program), News()
     task_changed, log_grew, wakes = Bell(news.task), Bell[int](), Wakes()
     fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake, noticed=news.agents)
-    dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes, noticed=news.tasks)
+    dispatcher = Dispatcher(
+        database, local, task_changed.ring, fleet=fleet, wakes=wakes, limits=settings.limits, noticed=news.tasks
+    )
     log_cache = LogCache(database, (settings.data_dir / "logs").absolute())
     live = LiveLogs(fleet.tell)
     fleet.live = live.heard
@@ -212,23 +227,21 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         draining=trio.Event(),
         news=news,
     )
-    executor = executor_of(settings, accessor, program.env, program.policy)
+    executor = executor_of(program, accessor, local.stops)
     streamer = LiveStreamer(executor.spool_of, partial(live.heard_here, LOCAL), Unbounded())
     live.reached_here(LOCAL, streamer.hear)
     work = (settings.data_dir / "tasks").absolute()
-    salvage = Salvage(database, accessor, local.running, program.policy, work, changes.moved)
+    salvage = Salvage(database, accessor, local.running, program.policy, local.stops, work, changes.moved)
     left = await salvage.begin()
     async with trio.open_nursery() as actors:
         actors.start_soon(local.run, executor.execute, wakes.sender)
+        actors.start_soon(local.stops.tell, database, task_changed.ring)
         actors.start_soon(salvage.run, left)
         actors.start_soon(dispatcher.run)
-        actors.start_soon(lease_keeper, fleet)
-        actors.start_soon(audit_keeper, database, platform.incidents)
         actors.start_soon(live.run)
         actors.start_soon(streamer.run)
         actors.start_soon(fleet.roll_call.run)
-        actors.start_soon(log_persister, database, log_cache)
-        actors.start_soon(log_cleaner, database, log_cache, keeping_of(settings.logs))
+        _keep(actors, platform, settings)
         app, tls, http_ended = create_app(platform), _tls_of(settings), trio.Event()
         http = partial(serve_http, app, bind=settings.bind, tls=tls, draining=platform.draining)
         urls: list[str] = await actors.start(partial(_then_set, partial(http, graceful=GRACEFUL), http_ended))
@@ -236,13 +249,23 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         _show_token(urls[0], shown)
         task_status.started(urls)
         await program.stop.wait()
-        await _drain(platform, within=settings.drain_seconds, hurry=program.hurry)
+        await _drain(platform, settings, program.hurry)
         await fleet.shutdown(within=GRACEFUL)
         platform.draining.set()
         platform.log_grew.ring_all()
         with trio.move_on_after(GRACEFUL + 1):
             await http_ended.wait()
         actors.cancel_scope.cancel()
+
+
+def _keep(actors: trio.Nursery, platform: Platform, settings: ServerSettings) -> None:
+    """Starts those that look after rows and files, each by itself."""
+    database, log_cache = platform.database, platform.log_cache
+    actors.start_soon(lease_keeper, platform.fleet)
+    actors.start_soon(cancel_watch, platform.fleet)
+    actors.start_soon(audit_keeper, database, platform.incidents)
+    actors.start_soon(log_persister, database, log_cache)
+    actors.start_soon(log_cleaner, database, log_cache, keeping_of(settings.logs))
 
 
 async def _then_set(
@@ -254,36 +277,14 @@ async def _then_set(
         ended.set()
 
 
-async def _drain(platform: Platform, *, within: float, hurry: trio.Event) -> None:
-    """Lets running tasks end; those that do not are cancelled, and waited for as long as their stop may take."""
+async def _drain(platform: Platform, settings: ServerSettings, hurry: trio.Event) -> None:
+    """Ends what the server itself runs, as an agent would; returns when nothing runs any more."""
     platform.fleet.draining = True
-    platform.local.drain()
-    waiting = len(platform.local.running.orders)
-    if waiting:
-        log.info("waiting for running tasks", extra={"tasks": waiting, "at_most_s": within})
-    with trio.move_on_after(within) as deadline:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_when, hurry, nursery.cancel_scope)
-            await platform.local.ended.wait()
-            nursery.cancel_scope.cancel()
-    if deadline.cancelled_caught or hurry.is_set():
-        await _cancel_all(platform, force=hurry.is_set())
+    go = detach if settings.shutdown_mode == "detach" else stop_slowly
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go, platform.local, settings.drain_seconds, hurry)
         await platform.local.ended.wait()  # bounded by the ladder and the executor's budgets
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
-
-
-async def _cancel_all(platform: Platform, *, force: bool) -> None:
-    for order in platform.local.running.orders:
-        event = Cancel(cancel_id=new_id("can"), reason="server_shutdown", by="server", force=force)
-        try:
-            await platform.database.tx(tasks.move, order.task_id, event)
-        except IacError as error:
-            log.warning("a task could not be marked as cancelled", extra={"error": error.message})
-        platform.local.running.cancel(order.fence, force=force)
+        nursery.cancel_scope.cancel()
 
 
 def _tls_of(settings: ServerSettings) -> tuple[str, str] | None:
@@ -304,14 +305,8 @@ def _show_token(url: str, token: str | None) -> None:
 async def main_async(settings: ServerSettings, env: Mapping[str, str]) -> None:
     """The program: signals on the outside, the server inside."""
     stop, hurry = trio.Event(), trio.Event()
-
-    async def obey() -> None:
-        async for number in stop_signals():
-            log.info("signal", extra={"number": number, "meaning": "hurry" if stop.is_set() else "drain"})
-            (hurry if stop.is_set() else stop).set()
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(obey)
+        nursery.start_soon(obey_signals, stop, hurry, leave_now)
         await run_server(settings, env, stop=stop, hurry=hurry)
         nursery.cancel_scope.cancel()
 

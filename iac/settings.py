@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
+from iac.domain.limits import LONGEST_GRACE, LONGEST_TIMEOUT, Defaults, Limits
 from iac.errors import StartFailed
 
 EXIT_CONFIG = 78
 LogFormat = Literal["console", "json"]
+ShutdownMode = Literal["drain", "detach"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 MIB = 1024 * 1024
 T = TypeVar("T")
@@ -72,6 +74,15 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1_000_000_000:
         raise ValueError(f"{text!r} is not a positive whole number; give for example 3")
     return int(text)
+
+
+def seconds(most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not 0 < int(text) <= most:
+            raise ValueError(f"{text!r} is not a number of seconds from 1 to {most}; give for example 300")
+        return int(text)
+
+    return parse
 
 
 def days(text: str) -> int:
@@ -194,6 +205,8 @@ class ServerSettings:
     local_executor: bool = True
     local_plan_concurrency: int = 2
     drain_seconds: int = 300
+    shutdown_mode: ShutdownMode = "drain"
+    limits: Defaults = field(default_factory=Defaults)
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
     logs: LogSettings = LogSettings()
@@ -214,6 +227,8 @@ class ServerSettings:
             local_executor=read.parsed("IAC_LOCAL_EXECUTOR", usual.local_executor, switch),
             local_plan_concurrency=read.parsed("IAC_LOCAL_PLAN_CONCURRENCY", usual.local_plan_concurrency, positive),
             drain_seconds=read.parsed("IAC_DRAIN_SECONDS", usual.drain_seconds, positive),
+            shutdown_mode=read.parsed("IAC_SHUTDOWN_MODE", usual.shutdown_mode, one_of(get_args(ShutdownMode))),
+            limits=limit_settings(read),
             log_level=read.parsed("IAC_LOG_LEVEL", usual.log_level, one_of(get_args(LogLevel))),
             log_format=read.parsed("IAC_LOG_FORMAT", usual.log_format, one_of(get_args(LogFormat))),
             logs=log_settings(read),
@@ -229,6 +244,18 @@ class ServerSettings:
         for name, file in (("IAC_TLS_CERT", self.tls_cert), ("IAC_TLS_KEY", self.tls_key)):
             if file is not None and not file.is_file():
                 read.problems.append(f"{name}: there is no file {file}")
+
+
+def limit_settings(read: Environment) -> Defaults:
+    """The IAC_PLAN_* and IAC_APPLY_* names: how long a phase may take, and Terraform to stop."""
+
+    def of(name: str, usual: Limits) -> Limits:
+        return Limits(
+            timeout_s=read.parsed(f"IAC_{name}_TIMEOUT", usual.timeout_s, seconds(LONGEST_TIMEOUT)),
+            grace_s=read.parsed(f"IAC_{name}_GRACE", usual.grace_s, seconds(LONGEST_GRACE)),
+        )
+
+    return Defaults(plan=of("PLAN", Defaults().plan), apply=of("APPLY", Defaults().apply))
 
 
 def log_settings(read: Environment) -> LogSettings:

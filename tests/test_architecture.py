@@ -31,6 +31,8 @@ SERVERS_ACTORS = tuple(
         "dispatcher",
         "recovery",
         "local_runner",
+        "local_stops",
+        "cancel_watch",
         "fleet",
         "agent_talk",
         "roll_call",
@@ -44,7 +46,7 @@ SERVERS_ACTORS = tuple(
 LAYERS: Mapping[str, frozenset[str]] = {
     "iac": frozenset(),
     "iac.errors": frozenset(),
-    "iac.settings": ABOVE,
+    "iac.settings": ABOVE | {"iac.domain"},
     "iac.telemetry": ABOVE | {"iac.settings"},
     "iac.domain": ABOVE | {"iac.domain"},
     "iac.store": ABOVE | {"iac.domain", "iac.store"},

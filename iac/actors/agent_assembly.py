@@ -34,7 +34,6 @@ from iac.executor.binaries import Binaries, BinarySettings
 from iac.executor.executor import TerraformExecutor
 from iac.executor.journal import Journal
 from iac.executor.log_spool import Pace
-from iac.executor.process import Ladder
 from iac.executor.remote_client import AgentClient
 from iac.executor.run import ExecutorPolicy, Hooks
 from iac.executor.steps import cli_config_of
@@ -47,8 +46,6 @@ log = logging.getLogger(__name__)
 
 DAY = 86400.0
 LOG_CHUNK, LOG_INTERVAL = 5 * 1024 * 1024, 30.0
-STORE_AFTER_STOP = 5.0
-"""Seconds to store and report, in what a cancelled run is said to take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ def assemble(
         state=AgentState(
             plan_limit=settings.plan_limit,
             lease_s=times.lease,
-            stop_takes={"plan": _longest(policy.plan_ladder), "apply": _longest(policy.apply_ladder)},
+            ladders={"plan": policy.plan_ladder, "apply": policy.apply_ladder},
         ),
         line=Line(),
         pulse=Pulse(),
@@ -97,11 +94,11 @@ def assemble(
         clock=clock,
     )
     desk = Desk(parts, boot_id)
+    hooks = _hooks(desk)
     accessor = RemoteDataAccessor(client, desk.token_of, boot_id=boot_id, listeners=_listeners(desk))
     if execute_with is None:
-        hooks = Hooks(on_step=desk.stepped, why_stopped=desk.why_stopped, leased_until=desk.leased_until)
         executor = _executor(settings, accessor, env, replace(policy, log_pace=pace), hooks)
-        desk.follow(executor.spool_of, executor.prolong)
+        desk.follow(executor.spool_of, executor.prolong, executor.detachable)
         execute: Execute = executor.execute
     else:
         execute = execute_with(accessor)
@@ -109,7 +106,7 @@ def assemble(
     journal = Journal(_tasks_of(settings))
     entries = journal.entries()
     left = RemoteDataAccessor(client, tokens_of(entries), boot_id=boot_id, listeners=_listeners(desk))
-    collector = Collector(left, parts.running, policy)
+    collector = Collector(left, parts.running, policy, hooks)
     homecoming = Homecoming(
         journal, left, collector, entries, desk.adopt, desk.ended, undelivered.place_beside(_tasks_of(settings))
     )
@@ -126,7 +123,7 @@ def _written_down(journal: Journal, desk: Desk, execute: Execute) -> Execute:
     async def execute_it(order: RunTask, hurry: trio.Event) -> None:
         try:
             await trio.to_thread.run_sync(journal.accept, order, desk.token_of(order) or "")
-        except (IacError, OSError) as error:
+        except (IacError, OSError, RuntimeError) as error:  # RuntimeError: there was no thread to be had
             log.error("an order could not be written down", extra={"task_id": order.task_id, "error": str(error)})
             desk.not_noted(order)
             return
@@ -139,12 +136,20 @@ def _written_down(journal: Journal, desk: Desk, execute: Execute) -> Execute:
     return execute_it
 
 
-def _longest(ladder: Ladder) -> float:
-    return ladder.grace + ladder.second + STORE_AFTER_STOP
+def _hooks(desk: Desk) -> Hooks:
+    return Hooks(
+        on_step=desk.stepped,
+        why_stopped=desk.why_stopped,
+        leased_until=desk.leased_until,
+        times_out=desk.times_out,
+        leaves=desk.leaves,
+        kills=desk.kills,
+    )
 
 
 def _listeners(desk: Desk) -> Listeners:
     return Listeners(
+        claimed=desk.claimed,
         may_start=desk.may_start,
         task_status=desk.task_status,
         log_interval=desk.log_interval,

@@ -23,7 +23,8 @@ from iac.actors.running import Running
 from iac.actors.spool_room import SpoolRoom
 from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
 from iac.domain.agent_state import AgentState
-from iac.domain.holding import Progress, StopStage
+from iac.domain.holding import Progress
+from iac.domain.ladder import STAGES, LadderStep
 from iac.domain.messages import (
     CancelTaskOrder,
     Error,
@@ -39,20 +40,16 @@ from iac.domain.messages import (
     Welcome,
 )
 from iac.domain.records import Phase
-from iac.domain.work import Result, RunTask
+from iac.domain.work import Result, RunTask, TaskData
 from iac.executor.log_spool import LogSpool, Pace
-from iac.executor.process import LadderStep
 
 log = logging.getLogger(__name__)
 
 QUEUED_ORDERS = 256
 LEAST_CHUNK, MOST_CHUNK = 64 * 1024, 6 * 1024 * 1024
 """A chunk has at most 8 MiB on the wire, and what is cut from a log at its end may come on top of it."""
-_STAGES: dict[LadderStep, StopStage] = {
-    LadderStep.FIRST_SIGTERM: "sigterm",
-    LadderStep.SECOND_SIGTERM: "sigterm2",
-    LadderStep.SIGKILL: "sigkill",
-}
+DRAINED, DETACHED = "agent_drained", "runner_detached"
+"""Why it stops what runs, when its host wants it to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,10 @@ def _no_spool(fence: int) -> LogSpool | None:
 def _nobody(fence: int, until: float) -> None: ...
 
 
+def _cannot(fence: int) -> bool:
+    return False
+
+
 class Desk:
     """One agent's. `orders` and `cancellations` are where the worker and the canceller get their work."""
 
@@ -87,11 +88,21 @@ class Desk:
         self._conn_seq = 0
         self._spool_of: Callable[[int], LogSpool | None] = _no_spool
         self._prolong: Callable[[int, float], None] = _nobody
+        self._detachable: Callable[[int], bool] = _cannot
+        self._left: set[int] = set()
+        self._in_a_hurry = False
         self.streamer = LiveStreamer(self._spool, parts.line.show, parts.line.live.budget)
 
-    def follow(self, spool_of: Callable[[int], LogSpool | None], prolong: Callable[[int, float], None]) -> None:
-        """Where the logs of the runs are to be found, and who is told that a run's lease goes on."""
-        self._spool_of, self._prolong = spool_of, prolong
+    def follow(
+        self,
+        spool_of: Callable[[int], LogSpool | None],
+        prolong: Callable[[int, float], None],
+        detachable: Callable[[int], bool],
+    ) -> None:
+        """Where the logs of the runs are to be found, who is told that a run's lease goes on, and who knows whether one is
+        an apply whose Terraform can go on without us.
+        """
+        self._spool_of, self._prolong, self._detachable = spool_of, prolong, detachable
 
     # What is said
 
@@ -105,6 +116,7 @@ class Desk:
             version=__version__,
             disk_free=self._parts.host.disk_free(),
             view=self._progress,
+            now=self._parts.clock(),
         )
         return msgspec.structs.replace(hello, clock=time.time())
 
@@ -117,6 +129,7 @@ class Desk:
             disk_free=self._parts.host.disk_free(),
             spool_bytes=self._parts.room.used,
             view=self._progress,
+            now=self._parts.clock(),
         )
 
     def beat(self, agent_id: str, seq: int) -> None:
@@ -161,9 +174,14 @@ class Desk:
 
     # What the runs say
 
-    def adopt(self, order: RunTask, token: str) -> None:
+    def adopt(self, order: RunTask, token: str, *, timeout_at: float, grace_s: float | None) -> None:
         """What an earlier life of this program left; to be told before the first connection."""
-        self._state.adopt(order, token)
+        self._state.adopt(order, token, timeout_at=timeout_at, grace_s=grace_s)
+
+    def claimed(self, order: RunTask, data: TaskData) -> None:
+        """The server gave out the data."""
+        timeout_s, grace_s = (None, None) if data.limits is None else (data.limits.timeout_s, data.limits.grace_s)
+        self._state.claimed(order.fence, self._parts.clock(), timeout_s=timeout_s, grace_s=grace_s)
 
     def noted(self, order: RunTask) -> None:
         """The order is written down."""
@@ -179,6 +197,15 @@ class Desk:
     def leased_until(self, order: RunTask) -> float:
         return self._state.leased_until(order.fence)
 
+    def times_out(self, order: RunTask) -> float:
+        return self._state.times_out(order.fence)
+
+    def leaves(self, order: RunTask) -> bool:
+        return order.fence in self._left
+
+    def kills(self, order: RunTask) -> bool:
+        return self._in_a_hurry and order.action == "plan"
+
     def may_start(self, order: RunTask) -> bool:
         return self._state.may_start(order.fence, self._parts.clock())
 
@@ -188,7 +215,7 @@ class Desk:
     def task_status(self, order: RunTask, status: str) -> None:
         """What an answer over HTTP said of the task."""
         if status == "cancelling":
-            self._perform(self._state.told_cancelling(order.fence))
+            self._perform(self._state.told_cancelling(order.fence, self._parts.clock()))
 
     def log_interval(self, order: RunTask, seconds: float) -> None:
         """The server wants the log of this task more often, or less: somebody watches it, or nobody does."""
@@ -200,17 +227,19 @@ class Desk:
 
     def stepped(self, order: RunTask, step: LadderStep) -> None:
         """Terraform was signalled."""
-        if stage := _STAGES.get(step):
-            self._perform(self._state.stepped(order.fence, stage))
+        if stage := STAGES.get(step):
+            self._perform(self._state.stepped(order.fence, stage, self._parts.clock()))
 
     def ended(self, order: RunTask) -> None:
-        """The worker is done with it."""
+        """The worker is done with it. What was left to itself is still ours, until we are gone."""
+        if order.fence in self._left:
+            return
         self._perform(self._state.ended(order.fence, self._parts.clock()))
 
     # What time and the host bring
 
     @property
-    def running(self) -> tuple[int, ...]:
+    def busy(self) -> tuple[int, ...]:
         """The tasks that take a slot."""
         return self._state.running
 
@@ -224,8 +253,21 @@ class Desk:
         self._perform(self._state.leave())
         self._to_worker.close()
 
-    def stop_all(self, phase: Phase | None, *, force: bool) -> None:
-        self._perform(self._state.stop_all(phase, force=force, why="agent_drained"))
+    def stop_all(self, phase: Phase | None, *, force: bool, detach: bool = False) -> None:
+        why = DETACHED if detach else DRAINED
+        self._perform(self._state.stop_all(phase, force=force, why=why, now=self._parts.clock()))
+
+    def hurry(self) -> None:
+        """From now on plans get no second SIGTERM."""
+        self._in_a_hurry = True
+
+    def let_go(self) -> None:
+        """Every apply whose Terraform runs goes on without us."""
+        for order in self._state.unasked:
+            if order.fence not in self._left and self._detachable(order.fence):
+                log.warning("an apply is left to itself", extra={"task_id": order.task_id})
+                self._left.add(order.fence)
+                self._cancel(CancelTask(task_id=order.task_id, fence=order.fence))
 
     def _free(self) -> int:
         """Bytes of the disk that a new task may count on."""

@@ -86,9 +86,9 @@ async def _hear(fleet: Fleet, member: Member, connection: AgentConnection, messa
         case TaskStage(task_id=task_id, fence=fence, stage=stage):
             await fleet.database.tx(_note_stage, member.agent_id, task_id, fence, stage)
             fleet.changed(task_id)
-        case CancelAck(fence=fence, cancel_id=cancel_id):
-            if session.cancel_acked(fence, cancel_id, message.stage):
-                await noted("task.stopping", message.task_id, fence=fence, cancel_id=cancel_id, stage=message.stage)
+        case CancelAck(task_id=task_id, fence=fence):
+            found = await fleet.database.read(standings.of_agent, member.agent_id, [fence])
+            await fleet.perform(member, session.stopping(task_id, fence, message.report, found.get(fence)))
         case TaskFinished(task_id=task_id, fence=fence, result_id=result_id):
             found = await fleet.database.read(standings.of_agent, member.agent_id, [fence])
             await fleet.perform(member, session.finished(task_id, fence, result_id, found.get(fence)))

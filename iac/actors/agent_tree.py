@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import trio
 
 from iac.actors.agent_assembly import Assembled, ExecuteWith, agent_policy, assemble
 from iac.actors.canceller import canceller
-from iac.actors.departure import stop_slowly
+from iac.actors.departure import detach, stop_slowly
 from iac.actors.linking import ShutOut, keep_linked
 from iac.actors.patience import AgentTimes
 from iac.actors.polling import poll_while_down
@@ -32,16 +31,12 @@ from iac.domain.agent_bodies import Pending
 from iac.domain.messages import HeartbeatAck
 from iac.errors import IacError, Invalid, StartFailed
 from iac.executor import identity
+from iac.executor.clocks import lease_clock
 from iac.executor.proxying import Proxy, proxy_for
 from iac.executor.remote_client import Patience, open_client
 from iac.executor.run import ExecutorPolicy
 
 log = logging.getLogger(__name__)
-
-
-def lease_clock() -> float:
-    """Seconds of a clock that goes on while the machine is suspended, where there is one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _wait_on() -> None: ...
@@ -100,7 +95,7 @@ async def run_agent(
                     boot_id=enrolment.boot_id,
                     execute_with=execute_with,
                 )
-                await _Life(made, orders, settings.drain_seconds).run()
+                await _Life(made, orders, settings).run()
     log.info("stopped")
 
 
@@ -141,8 +136,8 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
 class _Life:
     """The actors of a registered agent."""
 
-    def __init__(self, made: Assembled, orders: Orders, drain_seconds: float) -> None:
-        self._made, self._orders, self._drain_seconds = made, orders, drain_seconds
+    def __init__(self, made: Assembled, orders: Orders, settings: AgentSettings) -> None:
+        self._made, self._orders, self._settings = made, orders, settings
         self._leaving, self._unlinked, self._home = trio.Event(), trio.Event(), trio.Event()
         self._fate: StartFailed | None = None
 
@@ -161,11 +156,17 @@ class _Life:
             nursery.start_soon(self._obey_stop)
             nursery.start_soon(self._depart)
             await worker(link.desk.orders, made.running, made.execute, link.desk.ended)
-            await self._home.wait()
+            if not self._detaches:
+                await self._home.wait()
             await self._say_goodbye()
             nursery.cancel_scope.cancel()
         if self._fate is not None:
             raise self._fate
+
+    @property
+    def _detaches(self) -> bool:
+        """What still runs is for the next start; one that is not wanted any more has none."""
+        return self._settings.shutdown_mode == "detach" and self._fate is None
 
     async def _come_home(self) -> None:
         await self._made.homecoming.run()
@@ -217,10 +218,11 @@ class _Life:
 
     async def _depart(self) -> None:
         await self._leaving.wait()
-        await stop_slowly(self._made.link.desk, self._drain_seconds, self._orders.hurry)
+        go = detach if self._detaches else stop_slowly
+        await go(self._made.link.desk, self._settings.drain_seconds, self._orders.hurry)
         # What could not be brought home stays on the disk.
         link = self._made.link
-        log.error("tasks still run, or could not be reported", extra={"tasks": link.desk.running})
+        log.error("tasks still run, or could not be reported", extra={"tasks": link.desk.busy})
         link.desk.goodbye("overdue")
         with trio.move_on_after(link.times.last_words):
             await self._unlinked.wait()

@@ -15,7 +15,8 @@ from msgspec.structs import asdict
 from iac.actors.fleet import Fleet
 from iac.actors.local_runner import LocalRunner
 from iac.domain.lifecycle import Event, Queue, Unassign
-from iac.domain.messages import RunTaskOrder
+from iac.domain.limits import Defaults
+from iac.domain.messages import RunTaskOrder, Wanted
 from iac.domain.pool_waits import asks_why, explained
 from iac.domain.reconciling import Seen, held_here, overdue
 from iac.domain.records import LOCAL, Task, Workspace
@@ -64,9 +65,13 @@ class Dispatcher:
         *,
         fleet: Fleet | None = None,
         wakes: Wakes | None = None,
+        limits: Defaults | None = None,
         noticed: Callable[[], None] = _nobody,
     ) -> None:
-        """Without a `fleet` there are no agents, and what is meant for one waits. `noticed`: why tasks wait has changed."""
+        """Without a `fleet` there are no agents, and what is meant for one waits. `limits`: where a workspace has none.
+        `noticed` is called when why tasks wait has changed.
+        """
+        self._limits = limits or Defaults()
         self._database = database
         self._local = local
         self._fleet = fleet
@@ -146,7 +151,9 @@ class Dispatcher:
 
     async def _hand_out(self, assignment: Assignment, task: Task, now: datetime) -> None:
         try:
-            assigned, token = await self._database.tx(_assign, assignment.task_id, assignment.runner_id, new_id("asg"))
+            assigned, token = await self._database.tx(
+                _assign, assignment.task_id, assignment.runner_id, new_id("asg"), self._limits
+            )
         except WorkspaceLocked as error:
             self._waits = {**self._waits, task.id: Wait("workspace_locked", error.message)}
             return
@@ -161,7 +168,9 @@ class Dispatcher:
     def _deliver(self, task: Task, token: str | None) -> bool:
         if token is None or task.agent_id is None or self._fleet is None:
             return self._local.deliver(order_of(task))
-        order = RunTaskOrder(**asdict(order_of(task)), task_token=token, priority=task.priority)
+        order = RunTaskOrder(
+            **asdict(order_of(task)), task_token=token, timeout_s=task.timeout_s or 0.0, priority=task.priority
+        )
         return self._fleet.deliver(task.agent_id, order)
 
     async def _reconcile(self, found: list[Task], now: datetime, holders: Mapping[str, Workspace]) -> None:
@@ -170,7 +179,7 @@ class Dispatcher:
         for task in found:
             if task.fence in here and task.cancel_id is not None:
                 # Whoever asked for it may not have come to tell the runner; twice does no harm.
-                self._local.cancel(task.id, task.fence, force=task.cancel_force)
+                self._local.cancel(wanted_of(task, task.cancel_id))
         # Seen twice: the first time it may just have ended or been handed out, with its row read before.
         missing = held - here
         seen = Seen(
@@ -199,6 +208,11 @@ class Dispatcher:
         return changed
 
 
+def wanted_of(task: Task, cancel_id: str) -> Wanted:
+    """The cancellation that its runner has to obey."""
+    return Wanted(task_id=task.id, fence=task.fence, cancel_id=cancel_id, force=task.cancel_force, grace_s=task.grace_s)
+
+
 def order_of(task: Task) -> RunTask:
     """The order to run a task's present assignment."""
     return RunTask(
@@ -211,9 +225,11 @@ def order_of(task: Task) -> RunTask:
     )
 
 
-async def _assign(c: Connection, task_id: int, runner_id: str, assignment_id: str) -> tuple[Task, str | None]:
+async def _assign(
+    c: Connection, task_id: int, runner_id: str, assignment_id: str, limits: Defaults
+) -> tuple[Task, str | None]:
     """The assigned task, and the token that goes with it when it is an agent's."""
-    task = await tasks.assign(c, task_id, agent_id=runner_id, assignment_id=assignment_id)
+    task = await tasks.assign(c, task_id, agent_id=runner_id, assignment_id=assignment_id, defaults=limits)
     if runner_id == LOCAL:
         return task, None
     return task, await assignments.create(c, task_id, task.fence, runner_id, assignment_id, task.phase, task.attempt)

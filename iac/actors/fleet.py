@@ -125,6 +125,11 @@ class Fleet:
         member = self._members.get(agent_id)
         return member is not None and member.session.draining
 
+    def hears(self, agent_id: str) -> bool:
+        """Whether the agent was heard so lately that it knows what it is told."""
+        member = self._members.get(agent_id)
+        return member is not None and member.session.present(trio.current_time())
+
     def forget(self, agent_id: str) -> None:
         self._members.pop(agent_id, None)
 
@@ -330,7 +335,11 @@ class Fleet:
                 await self.move(standing.task_id, Cancel(cancel_id=cancel_id, reason="revoked", by="server"))
                 member.say(
                     CancelTaskOrder(
-                        task_id=standing.task_id, fence=standing.fence, cancel_id=cancel_id, reason="revoked"
+                        task_id=standing.task_id,
+                        fence=standing.fence,
+                        cancel_id=cancel_id,
+                        reason="revoked",
+                        grace_s=standing.grace_s,
                     )
                 )
         if member.connection is not None:
@@ -358,5 +367,6 @@ def run_task(standing: Standing, token: str) -> RunTaskOrder:
         fence=standing.fence,
         attempt=standing.attempt,
         task_token=token,
+        timeout_s=standing.timeout_s or 0.0,
         priority=standing.priority,
     )

@@ -15,13 +15,16 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import trio
 from msgspec.structs import replace
 
 from iac.actors.salvage import Collector, kill_all_in
+from iac.domain.limits import Limits
 from iac.domain.work import Bundle, LogDigest, Result, RunTask, TaskData
 from iac.errors import Conflict, Forbidden, Gone, IacError, NotFound, Unauthenticated
 from iac.executor import steps, undelivered, workdir
@@ -40,6 +43,12 @@ _REFUSED = (Conflict, Forbidden, Gone, NotFound, Unauthenticated)
 _EMPTY = LogDigest(length=0, sha256=hashlib.sha256().hexdigest())
 
 
+class Adopt(Protocol):
+    """Makes the agent list an assignment as its own, with what is left of its time (by its clock)."""
+
+    def __call__(self, order: RunTask, token: str, *, timeout_at: float, grace_s: float | None) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Homecoming:
     """`adopt` makes the agent list an assignment as its own; `ended` tells that nothing of it is left to do."""
@@ -48,7 +57,7 @@ class Homecoming:
     accessor: RemoteDataAccessor
     collector: Collector
     entries: Sequence[Entry]
-    adopt: Callable[[RunTask, str], None]
+    adopt: Adopt
     ended: Callable[[RunTask], None]
     undelivered: Path
     left: list[RunTask] = field(default_factory=list)
@@ -58,9 +67,11 @@ class Homecoming:
         undelivered.tell(self.undelivered)
         async with trio.open_nursery() as nursery:
             for entry in self.entries:
-                if workdir.was_begun(self.journal.place(entry.order)):
+                place = self.journal.place(entry.order)
+                if workdir.was_begun(place):
                     self.left.append(entry.order)
-                    self.adopt(entry.order, entry.token)
+                    kept = await trio.to_thread.run_sync(workdir.kept, place)
+                    self.adopt(entry.order, entry.token, timeout_at=kept.limit, grace_s=kept.grace_s)
                 else:
                     nursery.start_soon(self._disown, entry.order)
 
@@ -99,7 +110,7 @@ class Homecoming:
         place = workdir.Workdir(place.root, remembered.working_directory)
         # That life came to the end of the run; only whether that was heard is not known.
         result = await trio.to_thread.run_sync(workdir.noted_result, place)
-        run = Run(order, _blank(order, remembered), place, self.collector.policy)
+        run = Run(order, _blank(order, remembered), place, self.collector.policy, hooks=self.collector.hooks)
         stored, wanted = await self._bring(run, CUT_OFF if result is None else None, remembered.log_max_bytes)
         # The same one again, but for what was brought meanwhile.
         result = _result(run, stored) if result is None else replace(result, log=run.log, state_safe=run.state_safe)
@@ -173,6 +184,7 @@ def _blank(order: RunTask, remembered: workdir.Remembered) -> TaskData:
     return TaskData(
         order=order, bundle=bundle, bundle_digest="", archive=None, state=None, plan=None, sensitive_values=(),
         log_max_bytes=remembered.log_max_bytes,
+        limits=None if remembered.grace_s is None else Limits(timeout_s=inf, grace_s=remembered.grace_s),
     )  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 A plan that was cut off is tried again, once its processes are killed and its log is collected. An apply that was cut off is
 lost for as long as nobody knows how it ended: Terraform, if it still runs, is left to finish, its log and its state are
-collected from the work directory, and if its shim has seen the end, the task ends as if nothing had been. Otherwise its
-workspace stays locked until a human has looked. No apply is ever run again by itself.
+collected from the work directory, and if its shim has seen the end, the task ends as if nothing had been. One that never got
+its plan has changed nothing, and is over. Otherwise its workspace stays locked until a human has looked. No apply is ever
+run again by itself.
 
 Work directories that were given up in this life, because nobody could be told of their end, are collected in the same way.
 """
@@ -18,12 +19,14 @@ from pathlib import Path
 import msgspec
 import trio
 
+from iac.actors.local_stops import LocalStops
 from iac.actors.running import Running
 from iac.actors.salvage import Collector
+from iac.domain.agent_reports import NEVER_STARTED
 from iac.domain.lifecycle import Lose
 from iac.domain.reconciling import CUT_OFF, NOT_REPORTED, RUNNER_LOST, SERVER_RESTARTED, Seen, held_here, overdue
 from iac.domain.records import LOCAL, Task
-from iac.domain.work import RunTask
+from iac.domain.work import Result, RunTask
 from iac.errors import Conflict, IacError, NotFound
 from iac.executor import workdir
 from iac.executor.accessor_local import LocalDataAccessor
@@ -37,6 +40,7 @@ log = logging.getLogger(__name__)
 AGAIN = 30.0
 """Seconds after which a directory whose end could not be told is looked at again."""
 SEEN = "The server was restarted meanwhile; Terraform was not."
+NOT_BEGUN = "The server ended before it began to apply the plan; nothing was changed."
 COLLECTED = "collected after a restart of the server"
 _WHY = {SERVER_RESTARTED: CUT_OFF, RUNNER_LOST: NOT_REPORTED}
 
@@ -68,6 +72,7 @@ class Salvage:
     accessor: LocalDataAccessor
     running: Running
     policy: ExecutorPolicy
+    stops: LocalStops
     directory: Path
     changed: Callable[[int], None] = _nobody
     again: float = AGAIN
@@ -129,6 +134,8 @@ class Salvage:
     async def _guarded(self, place: workdir.Workdir, order: RunTask | None) -> None:
         told = {"directory": str(place.root)}
         try:
+            if order is not None:
+                await self._resume(place, order)
             await self._collect(place, order)
         except (IacError, OSError) as error:
             log.error("a work directory is kept", extra={**told, "error": str(error)})
@@ -136,6 +143,9 @@ class Salvage:
                 self._known.discard(place.root)
         except Exception:  # the bulkhead: one strange directory must not keep the server from starting
             log.exception("a work directory is kept", extra=told)
+        finally:
+            if order is not None:
+                self.stops.ended(order)
         if order is not None and order.action == "plan" and order.fence in self.running.fences:
             await self._try_again(order, place)
             self.running.forget(order.fence)
@@ -152,6 +162,11 @@ class Salvage:
         except (IacError, OSError) as error:
             log.warning("a task waits for its end", extra={"task_id": order.task_id, "error": str(error)})
         self.changed(order.task_id)
+
+    async def _resume(self, place: workdir.Workdir, order: RunTask) -> None:
+        """What is left of its time goes on to count, and a cancel finds it."""
+        kept = await trio.to_thread.run_sync(workdir.kept, place)
+        self.stops.ordered(order, timeout_at=kept.limit, grace_s=kept.grace_s)
 
     async def _collect(self, place: workdir.Workdir, order: RunTask | None) -> None:
         if order is None:
@@ -170,17 +185,19 @@ class Salvage:
         began = _WHY.get(task.reason or "", "")
         if task.fence == order.fence and held_here([task]):
             began = CUT_OFF
-        run = Run(order, data, place, self.policy, before=data.state)
+        run = Run(order, data, place, self.policy, before=data.state, hooks=self.stops.hooks)
         # A log that was closed already is whole; then only the state was missing.
         log_open = await self.database.tx(logs.is_open, order.task_id, order.fence)
-        collector = Collector(self.accessor, self.running, self.policy)
+        collector = Collector(self.accessor, self.running, self.policy, self.stops.hooks)
         if log_open:
             limit = data.log_max_bytes
             receipt = await collector.log_and_state(run, began or COLLECTED, start=data.log_offset, limit=limit)
         else:
             receipt = await collector.state(run, began or COLLECTED)
-        if began and run.knows_end and task.status == "lost" and await self._ended(run):
-            return
+        if began and task.status == "lost":
+            result = _result(run, asked_to_stop=task.cancel_id is not None)
+            if result is not None and await self._ended(run, result):
+                return
         if run.log is not None:
             await self.accessor.close_log(order, run.log)
         if told := _told(run, began, receipt):
@@ -188,9 +205,8 @@ class Salvage:
         if run.state_safe and (run.log is not None or not log_open):
             await trio.to_thread.run_sync(workdir.remove, place)
 
-    async def _ended(self, run: Run) -> bool:
+    async def _ended(self, run: Run, result: Result) -> bool:
         """Reports how the apply ended; False when it is not to be called over, or a human has done so meanwhile."""
-        result = run.result()
         try:
             await self.accessor.update_task(run.order, msgspec.structs.replace(result, detail=result.detail or SEEN))
         except Conflict as error:
@@ -201,6 +217,21 @@ class Salvage:
         log.info("an apply outlived its server", extra={"task_id": run.order.task_id, "status": result.status})
         await trio.to_thread.run_sync(workdir.remove, run.workdir)
         return True
+
+
+def _result(run: Run, *, asked_to_stop: bool) -> Result | None:
+    """How an apply ended, if that is known: its shim saw it, or it never got its plan, and so was never begun."""
+    if run.knows_end:
+        return run.result()
+    if run.workdir.plan.exists():
+        return None
+    return Result(
+        result_id=f"{run.order.assignment_id}:{NEVER_STARTED}",
+        status="cancelled" if asked_to_stop else "failed",
+        reason=None if asked_to_stop else NEVER_STARTED,
+        detail=NOT_BEGUN,
+        log=run.log,
+    )
 
 
 def _remove_unless_used(place: workdir.Workdir) -> None:

@@ -9,20 +9,21 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
 from iac.actors.running import Running
+from iac.domain.ladder import APART, LadderStep
 from iac.domain.rendering import ResourceProgress
 from iac.executor import steps, workdir
 from iac.executor.accessor import DataAccessor
 from iac.executor.checkpoints import with_checkpoints
 from iac.executor.leftovers import kill_leftovers
 from iac.executor.log_carrier import Carrier, open_log, unprepared
-from iac.executor.process import APART, PidRecord, read_pid_file
-from iac.executor.run import ExecutorPolicy, Run
+from iac.executor.process import PidRecord, read_pid_file
+from iac.executor.run import ExecutorPolicy, Hooks, Run
 from iac.executor.shimming import read_end
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Collector:
     accessor: DataAccessor
     running: Running
     policy: ExecutorPolicy
+    hooks: Hooks = field(default_factory=Hooks)
 
     async def log_and_state(self, run: Run, told: str | None, *, start: int, limit: int) -> str | None:
         """The rest of the log, of which the platform has `start` bytes, with `told` at its end, and the state as `state`
@@ -93,7 +95,7 @@ class Collector:
                 await self._ended(run, records)
             if seat.scope.cancelled_caught:
                 run.cancelled = True
-                await _stop(records[0], run, seat.hurry)
+                await _stop(records[0], run, seat.hurry, self.hooks)
             await trio.to_thread.run_sync(kill_leftovers, str(place.tmp))
             with trio.move_on_after(SHIM_WITHIN):  # what it writes of the end comes after the end
                 await _end_of(records)
@@ -133,15 +135,19 @@ def _learn_end(run: Run) -> None:
         run.saw_end(end)
 
 
-async def _stop(terraform: PidRecord, run: Run, hurry: trio.Event) -> None:
+async def _stop(terraform: PidRecord, run: Run, hurry: trio.Event, hooks: Hooks) -> None:
     """The ladder of iac.executor.process, but for the last step: that one ends whatever is left in any case."""
-    for grace, may_hurry in ((run.ladder.grace, hurry), (run.ladder.second, trio.Event())):
+    first, second = (LadderStep.FIRST_SIGTERM, run.ladder.grace), (LadderStep.SECOND_SIGTERM, run.ladder.second)
+    for (step, grace), may_hurry in ((first, hurry), (second, trio.Event())):
         if not terraform.running():
             return
         with suppress(ProcessLookupError):
             os.kill(terraform.pid, signal.SIGTERM)
+        hooks.on_step(run.order, step)
         with trio.move_on_after(max(grace, APART)):
             await _end_of([terraform], may_hurry)
+    if terraform.running():
+        hooks.on_step(run.order, LadderStep.SIGKILL)
 
 
 async def _end_of(records: Sequence[PidRecord], hurry: trio.Event | None = None) -> None:

@@ -119,8 +119,10 @@ class ApiClient(PoolCalls):
 
     # A decision that was already taken does no harm when it comes again: it is refused, so patience is allowed.
 
-    def cancel_task(self, task_id: int, *, force: bool = False, patience: float = 0.0) -> bodies.TaskView:
-        return self._decide(task_id, "cancel", bodies.CancelRequest(force=force), patience)
+    def cancel_task(
+        self, task_id: int, *, force: bool = False, confirm: bool = False, patience: float = 0.0
+    ) -> bodies.TaskView:
+        return self._decide(task_id, "cancel", bodies.CancelRequest(force=force, confirm=confirm), patience)
 
     def flush_log(self, task_id: int) -> None:
         self.post(_task(task_id, "logs/flush"))

@@ -10,6 +10,7 @@ import msgspec
 
 from iac.cli.sse import EventParser, Malformed, ServerEvent
 from iac.cli.transport import ApiError, Transport, Unreachable, backoff, may_pass
+from iac.domain.cancel_bodies import CancelView
 from iac.domain.live import Ring
 from iac.domain.records import Outcome, Phase, Status
 
@@ -35,12 +36,13 @@ class StatusEvent(msgspec.Struct, frozen=True):
     stage: str | None
     outcome: Outcome | None
     reason: str | None
+    cancel: CancelView | None = None
 
 
 class End(StatusEvent, frozen=True):
     """The task rests (over, lost, or waiting for a confirmation) and all of its log until `offset` was told."""
 
-    offset: int
+    offset: int = 0
 
 
 class Rewound(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iac.cli.stopping import stopping
+from iac.cli.times import spelled
 from iac.domain.bodies import ChangeView, TaskView
 from iac.domain.stages import words
 from iac.domain.state_bodies import KnownView
@@ -97,6 +99,7 @@ def next_step(task: TaskView) -> str | None:
 def task_facts(task: TaskView) -> dict[str, object]:
     """For `iac task show`."""
     plan, cancel, confirmation = task.plan, task.cancel, task.confirmation
+    stop = stopping(task.id, task.status, cancel)
     return {
         "Task": task.id,
         "Workspace": task.workspace_name,
@@ -118,6 +121,9 @@ def task_facts(task: TaskView) -> dict[str, object]:
         "Created": f"{task.created_at:%Y-%m-%d %H:%M:%S} UTC by {task.created_by}",
         "Confirmed": f"{confirmation.at:%Y-%m-%d %H:%M:%S} UTC by {confirmation.by}" if confirmation else None,
         "Cancelled": f"by {cancel.by} ({cancel.reason}{', forced' if cancel.force else ''})" if cancel else None,
+        "Stopping": stop.text().partition(": ")[2] if stop else None,
+        "Steps": ", ".join(f"{step.stage} {step.at:%H:%M:%S}" for step in cancel.steps) if cancel else None,
+        "Time limit": spelled(task.timeout_s) if task.timeout_s and task.status == "running" else None,
         "Finished": f"{task.finished_at:%Y-%m-%d %H:%M:%S} UTC" if task.finished_at else None,
         "Retry of": task.retry_of,
         "Plan of task": task.plan_task_id,

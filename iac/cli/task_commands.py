@@ -164,12 +164,22 @@ def flush_log(session: Session, task_id: int) -> None:
 
 @task_group.command("cancel")
 @task_id
-@click.option("--force", is_flag=True, help="Do not wait for Terraform; its state may then be incomplete.")
+@click.option("--force", is_flag=True, help="Do not wait for Terraform any longer; its state may then be incomplete.")
+@click.option("--yes", is_flag=True, help="Force an apply without asking.")
 @_follow
 @pass_session
-def cancel(session: Session, task_id: int, *, force: bool, follow: bool) -> None:
-    """Stop a task. A running Terraform finishes what it is doing, and its state is kept."""
-    _done(session, session.client.cancel_task(task_id, force=force), follow)
+def cancel(session: Session, task_id: int, *, force: bool, yes: bool, follow: bool) -> None:
+    """Stop a task. A running Terraform finishes what it is doing, and its state is kept.
+
+    --force is for one that was cancelled already, 10 s later: Terraform gets its second SIGTERM at once.
+    """
+    client = session.client
+    if force and not yes and client.task(task_id).phase == "apply":
+        if not session.terminal.can_ask:
+            raise click.UsageError("There is no terminal to ask on; pass --yes.")
+        if not session.terminal.confirmed(f"Force the apply of task {task_id}? Its state may then be incomplete."):
+            raise Refused(f"Not forced; Terraform goes on stopping by itself in task {task_id}.")
+    _done(session, client.cancel_task(task_id, force=force, confirm=force), follow)
 
 
 @task_group.command("confirm")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -123,11 +123,11 @@ class Terminal:
             line = Text.assemble((f"{name}:".ljust(width + 2), "bold"), (value, STYLES.get(value, "")))
             self._out.print(line, soft_wrap=True)
 
-    def spinner(self, text: str) -> Status | None:
+    def spinner(self, shown: RenderableType) -> Status | None:
         """Something that turns on stderr; None where nobody would see it."""
         if not self.err_is_tty or self.json:
             return None
-        return Status(Text(one_line(text)), console=self._err)
+        return Status(shown, console=self._err)
 
     def ask(self, question: str) -> str | None:
         """The answer, without blanks around it; None at the end of input."""

@@ -31,6 +31,24 @@ class Span(click.ParamType[int]):
         return seconds
 
 
+class Limit(Span):
+    """A span, or `default`, which becomes 0: what the server says."""
+
+    name = "limit"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return 0 if str(value).strip().lower() == "default" else super().convert(value, param, ctx)
+
+
+def countdown(seconds: float) -> str:
+    """As exact as somebody who waits for it wants it: `4 min 12 s`."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def spelled(seconds: float) -> str:
     """In the largest unit of which there are at least two: `90 s`, `36 h`."""
     for unit in ("d", "h", "m"):

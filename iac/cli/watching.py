@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
+from rich.console import RenderableType
 from rich.status import Status
+from rich.text import Text
 
 from iac.cli import summaries
 from iac.cli.client import ApiClient, ApiError, End, LogBytes, Rewound
@@ -13,6 +15,7 @@ from iac.cli.headings import Headings
 from iac.cli.interrupts import Interrupted, Interrupts
 from iac.cli.log_writer import LogWriter
 from iac.cli.sanitising import one_line
+from iac.cli.stopping import Stopping, stopping
 from iac.cli.terminal import Terminal
 from iac.domain.bodies import TaskView
 
@@ -54,6 +57,8 @@ class Watcher:
     """Whether it was cancelled from here."""
     _told: str | None = None
     _spinner: Status | None = None
+    _stop: Stopping | None = None
+    _step: str | None = None
     _headings: Headings = field(default_factory=Headings)
     _log: LogWriter = field(init=False)
 
@@ -163,6 +168,8 @@ class Watcher:
             elif event.status in WAITING:
                 events.close()
                 return False
+            elif stop := stopping(self.task_id, event.status, event.cancel):
+                self._stops(stop)
             elif event.status in WORKING:
                 self._turn(f"Task {self.task_id}: {summaries.activity(event.status, event.stage)}")
 
@@ -170,6 +177,8 @@ class Watcher:
         self._quiet()
         self._log.write(self._headings.feed(data))
         self.position += len(data)
+        if self._stop is not None:
+            self._show(self._stop)  # what Terraform says while it stops does not hide how long it has
 
     def _rewind(self, offset: int) -> None:
         self._quiet()
@@ -188,13 +197,24 @@ class Watcher:
                 self._log.close_line()
                 self.terminal.note(text)
 
+    def _stops(self, stop: Stopping) -> None:
+        """Counts down where something can turn; elsewhere each step is a line."""
+        self._stop = stop
+        if not self._show(stop) and stop.cancel.stage != self._step:
+            self._log.close_line()
+            self.terminal.note(stop.text(), "yellow")
+        self._step = stop.cancel.stage
+
     def _turn(self, text: str) -> bool:
         """Whether there is a spinner to show it."""
+        return self._show(Text(one_line(text)))
+
+    def _show(self, shown: RenderableType) -> bool:
         if self._spinner is not None:
-            self._spinner.update(one_line(text))
+            self._spinner.update(shown)
             return True
         # A line of the log that is not at its end is not torn for it.
-        self._spinner = self.terminal.spinner(text) if self._log.at_start else None
+        self._spinner = self.terminal.spinner(shown) if self._log.at_start else None
         if self._spinner is not None:
             self._spinner.start()
         return self._spinner is not None
@@ -244,10 +264,12 @@ class Watcher:
             return "d"
 
     def _cancel(self, *, force: bool) -> None:
+        force = force and self.cancelled  # what nobody has cancelled yet is asked first
         try:
-            task = self.client.cancel_task(self.task_id, force=force, patience=DECIDE_WITHIN)
+            # The question that was answered has said what it may cost.
+            task = self.client.cancel_task(self.task_id, force=force, confirm=force, patience=DECIDE_WITHIN)
         except ApiError as error:
-            if error.code != "already_final":
+            if error.code not in ("already_final", "force_too_early"):
                 raise
             self.terminal.note(error.message)
             return

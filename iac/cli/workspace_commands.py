@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -9,7 +10,9 @@ import click
 from iac.cli.client import ApiError
 from iac.cli.failures import Refused
 from iac.cli.session import Group, Session, pass_session
+from iac.cli.times import Limit, spelled
 from iac.domain.bodies import WorkspaceChange, WorkspaceCreate, WorkspaceView
+from iac.domain.limits import LONGEST_GRACE, LONGEST_TIMEOUT
 from iac.domain.records import ExecutionMode
 
 name = click.argument("name", metavar="[NAME]", required=False)
@@ -23,6 +26,29 @@ def workspace_group() -> None:
 _execution_mode = click.option(
     "--execution-mode", type=click.Choice(["local", "agent"]), help="Run on the server, or on the agents of a pool."
 )
+_LIMITS = ("plan_timeout", "apply_timeout", "plan_grace", "apply_grace")
+
+
+def _limits(command: Callable[..., None]) -> Callable[..., None]:
+    """The options for how long a phase may take, and Terraform to stop."""
+    for phase in ("apply", "plan"):
+        stop = f"Time for Terraform to stop by itself in {phase}s that are cancelled; or `default`."
+        command = click.option(f"--{phase}-grace", type=Limit(1, LONGEST_GRACE), metavar="SPAN", help=stop)(command)
+        limit = f"The most that {'an apply' if phase == 'apply' else 'a plan'} may take, e.g. 90m; or `default`."
+        command = click.option(f"--{phase}-timeout", type=Limit(1, LONGEST_TIMEOUT), metavar="SPAN", help=limit)(
+            command
+        )
+    return command
+
+
+def _with_limits(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a body: `default` is null there."""
+    return {
+        f"{name}_s" if name in _LIMITS else name: value or None if name in _LIMITS else value
+        for name, value in values.items()
+    }
+
+
 _pool = click.option("--pool", metavar="POOL", help="Run on this pool's agents; implies --execution-mode agent.")
 
 
@@ -36,6 +62,7 @@ _pool = click.option("--pool", metavar="POOL", help="Run on this pool's agents; 
 @click.option("--working-directory", default="", help="Where in the configuration the root module is.")
 @click.option("--auto-apply", is_flag=True, help="Apply plans without a confirmation, unless a task says otherwise.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+@_limits
 @pass_session
 def create(
     session: Session,
@@ -53,7 +80,7 @@ def create(
     pairs = dict(_pair(tag) for tag in tags)
     if chosen is not None:
         session.client.pool(chosen)  # a name that is mistyped must not leave half of a workspace
-    made = session.client.create_workspace(WorkspaceCreate(tags=pairs, **values))
+    made = session.client.create_workspace(WorkspaceCreate(tags=pairs, **_with_limits(values)))
     _shown(session, made if chosen is None else _moved_to(session, made, chosen))
 
 
@@ -89,6 +116,7 @@ def _moved_to(session: Session, made: WorkspaceView, pool: str) -> WorkspaceView
 @_pool
 @click.option("--working-directory", help="Where in the configuration the root module is.")
 @click.option("--auto-apply/--no-auto-apply", default=None)
+@_limits
 @pass_session
 def change(
     session: Session,
@@ -100,12 +128,14 @@ def change(
     pool: str | None,
     **values: Any,  # noqa: ANN401 - fields of the body
 ) -> None:
-    """Change a workspace's settings. They hold for tasks that are created from now on.
+    """Change a workspace's settings. They hold for tasks that are created from now on; time limits and graces for every
+    plan and apply that begins from now on.
 
     A pool has to be allowed to serve the workspace first: iac pool allow POOL NAME. With --execution-mode local the
     workspace leaves its pool.
     """
-    given: dict[str, Any] = {key: value for key, value in {"name": new_name, **values}.items() if value is not None}
+    chosen_values = {key: value for key, value in {"name": new_name, **values}.items() if value is not None}
+    given = _with_limits(chosen_values)
     if (chosen := _chosen_pool(execution_mode, pool)) is not None:
         given |= {"execution_mode": "agent", "pool_id": chosen}
     elif execution_mode == "local":
@@ -163,6 +193,13 @@ def show(session: Session, *, name: str | None) -> None:
     _shown(session, session.client.workspace(session.choose_workspace(name)))
 
 
+def _of_phase(timeout_s: int | None, grace_s: int | None) -> str | None:
+    """The workspace's own limits; what is not its own is the server's, and not told here."""
+    told = [] if timeout_s is None else [f"at most {spelled(timeout_s)}"]
+    told += [] if grace_s is None else [f"{spelled(grace_s)} to stop when it is cancelled"]
+    return ", ".join(told) or None
+
+
 def _shown(session: Session, found: WorkspaceView) -> None:
     if session.terminal.json:
         session.terminal.document(found)
@@ -177,6 +214,8 @@ def _shown(session: Session, found: WorkspaceView) -> None:
             "Runs on": _runs_on(found),
             "Working directory": found.working_directory,
             "Auto-apply": "yes" if found.auto_apply else "no",
+            "Plan": _of_phase(found.plan_timeout_s, found.plan_grace_s),
+            "Apply": _of_phase(found.apply_timeout_s, found.apply_grace_s),
             "Tags": ", ".join(f"{key}={value}" for key, value in found.tags.items()),
             "State": None if found.state_serial is None else f"serial {found.state_serial}, {found.state_lineage}",
             "State uncertain": "yes: an apply was lost" if found.state_uncertain else None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from iac.domain.limits import Limits
 from iac.domain.messages import Confidential, Message, RunTaskOrder, Wanted
 from iac.domain.work import (
     Bundle,
@@ -94,7 +95,15 @@ class AssignmentFacts(Message, frozen=True, kw_only=True):
     fence: int
     attempt: int
     timeout_s: float = 0.0
+    grace_s: float | None = None
     log_max_bytes: int = 0
+
+    @property
+    def limits(self) -> Limits | None:
+        """None where the server says nothing of them."""
+        if self.grace_s is None:
+            return None
+        return Limits(timeout_s=self.timeout_s, grace_s=self.grace_s)
 
 
 class DataBody(Confidential, frozen=True, kw_only=True):
@@ -125,6 +134,7 @@ class DataBody(Confidential, frozen=True, kw_only=True):
             sensitive_values=self.sensitive_values,
             log_max_bytes=self.assignment.log_max_bytes,
             log_offset=self.log_offset,
+            limits=self.assignment.limits,
         )
 
 

@@ -6,7 +6,7 @@ from iac.domain.records import Phase
 from iac.domain.work import Result
 
 NEVER_STARTED = "never_started"
-GIVEN_BACK = frozenset({"lease_expired", "agent_crashed", NEVER_STARTED})
+GIVEN_BACK = frozenset({"lease_expired", "agent_crashed", "runner_detached", NEVER_STARTED})
 """Why a plan that its agent reports as failed gets another attempt: nothing was wrong with the plan."""
 
 

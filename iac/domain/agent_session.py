@@ -19,7 +19,8 @@ from typing import Literal
 
 import msgspec
 
-from iac.domain.lifecycle import Event, Heard, Lose, Unassign
+from iac.domain.ladder import FORCE_AFTER, OVERDUE, StopReport
+from iac.domain.lifecycle import Event, Heard, Lose, Stopping, Unassign
 from iac.domain.messages import (
     Abandon,
     CancelTaskOrder,
@@ -61,6 +62,10 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     look: float = 5.0
     come_back: float = 10.0
     """Agents spread their return over this when the server restarts."""
+    force_after: float = FORCE_AFTER
+    """A cancellation may be forced after so long."""
+    overdue: float = OVERDUE
+    """How long beyond its grace a stop may take."""
     session: float = 3600.0
     """How long a session lasts; agents renew it in time."""
     session_overlap: float = 120.0
@@ -122,7 +127,6 @@ class _Cancel(msgspec.Struct):
     made_at: float
     sent_at: float
     acked: bool = False
-    stage: str = ""
 
 
 class AgentSession:
@@ -176,7 +180,13 @@ class AgentSession:
         orders = tuple(entry.order for entry in self._orders.values())
         asked = (entry.order for entry in self._cancels.values() if not entry.acked)
         return orders, tuple(
-            Wanted(task_id=order.task_id, fence=order.fence, cancel_id=order.cancel_id, force=order.force)
+            Wanted(
+                task_id=order.task_id,
+                fence=order.fence,
+                cancel_id=order.cancel_id,
+                force=order.force,
+                grace_s=order.grace_s,
+            )
             for order in asked
         )
 
@@ -226,7 +236,7 @@ class AgentSession:
         for held in hello.tasks:
             do, follows = judge(held, standings.get(held.fence))
             verdicts.append(Verdict(task_id=held.task_id, fence=held.fence, do=do))
-            effects += follows
+            effects += [*follows, *self._listed_stop(held, standings)]
         self._missed = frozenset()
         effects += self._absent(standings, now, hello=True)
         return tuple(verdicts), effects + self._wanted(standings.values(), now)
@@ -242,7 +252,7 @@ class AgentSession:
         self._heard(beat.tasks, now, draining=beat.draining, plan_limit=beat.plan_limit)
         effects = list[Effect]()
         for held in beat.tasks:
-            effects += judge(held, standings.get(held.fence))[1]
+            effects += [*judge(held, standings.get(held.fence))[1], *self._listed_stop(held, standings)]
         effects += self._absent(standings, now, hello=False)
         return self._ack(beat, standings), effects + self._wanted(standings.values(), now)
 
@@ -266,13 +276,20 @@ class AgentSession:
         self._avoid[message.task_id] = now + self._times.avoid
         return [Move(message.task_id, Unassign(fence=message.fence))]
 
-    def cancel_acked(self, fence: int, cancel_id: str, stage: str = "") -> bool:
-        """Whether that is news: a stage of the stop that it was not heard at before."""
+    def cancel_acked(self, fence: int, cancel_id: str) -> None:
+        """It has heard of the cancellation: that need not be repeated."""
         entry = self._cancels.get(fence)
-        if entry is None or entry.order.cancel_id != cancel_id:
-            return False
-        entry.acked, before, entry.stage = True, entry.stage, stage
-        return stage != before
+        if entry is not None and entry.order.cancel_id == cancel_id:
+            entry.acked = True
+
+    def stopping(self, task_id: int, fence: int, report: StopReport, standing: Standing | None) -> list[Effect]:
+        """How far it says that a stop is; written down when the rows do not know it yet."""
+        self.cancel_acked(fence, report.cancel_id)
+        if standing is None or standing.fate not in ("held", "lost"):
+            return []
+        forced = report.forced and not standing.cancel_force
+        known = standing.status != "running" and standing.cancel_stage == report.stage and not forced
+        return [] if known else [Move(task_id, Stopping(fence=fence, report=report))]
 
     def finished(self, task_id: int, fence: int, result_id: str, standing: Standing | None) -> list[Effect]:
         """Nothing of the assignment is left on its host: the slot is free. Told again until it is acknowledged."""
@@ -305,6 +322,11 @@ class AgentSession:
             ),
             cancel=tuple(wanted for standing in known if (wanted := standing.wanted) is not None),
         )
+
+    def _listed_stop(self, held: Held, standings: Mapping[int, Standing]) -> list[Effect]:
+        if held.stop is None:
+            return []
+        return self.stopping(held.task_id, held.fence, held.stop, standings.get(held.fence))
 
     def _absent(self, standings: Mapping[int, Standing], now: float, *, hello: bool) -> list[Effect]:
         """What follows for the assignments that it should have and does not list. A hello is believed at once."""
@@ -348,7 +370,12 @@ class AgentSession:
 
     def _cancel(self, wanted: Wanted, reason: str, now: float) -> list[Effect]:
         order = CancelTaskOrder(
-            task_id=wanted.task_id, fence=wanted.fence, cancel_id=wanted.cancel_id, reason=reason, force=wanted.force
+            task_id=wanted.task_id,
+            fence=wanted.fence,
+            cancel_id=wanted.cancel_id,
+            reason=reason,
+            force=wanted.force,
+            grace_s=wanted.grace_s,
         )
         self._cancels[wanted.fence] = _Cancel(order, made_at=now, sent_at=now)
         return [Send(order)]

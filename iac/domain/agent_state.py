@@ -7,7 +7,6 @@ time too; wall clocks are never compared.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Literal
@@ -15,21 +14,22 @@ from typing import Literal
 from iac.domain.agent_effects import Beat, Effect, Flush, Say, Start, Stop
 from iac.domain.holding import (
     Holding,
-    StopStage,
+    Past,
     View,
     accepted,
     as_held,
     cancel_ack,
     finished,
+    has_room,
     load_of,
     not_running,
     order_of,
-    put,
     rejected,
+    wanted_of,
 )
+from iac.domain.ladder import Climb, Ladder, StopStage
 from iac.domain.messages import (
     Abandon,
-    CancelAck,
     CancelTaskOrder,
     Drain,
     DrainAck,
@@ -67,17 +67,16 @@ class AgentState:
         *,
         plan_limit: int,
         lease_s: float = 60.0,
-        stop_takes: Mapping[Phase, float] | None = None,
+        ladders: Mapping[Phase, Ladder] | None = None,
         disk_reserve: int = DISK_RESERVE,
     ) -> None:
-        """`stop_takes`: seconds within which a cancelled plan or apply has ended, told to the server."""
+        """`ladders`: how patiently a plan or an apply is stopped, where the server does not say it."""
         self._plan_limit = plan_limit
         self._lease_s = lease_s
-        self._stop_takes = stop_takes or {"plan": 45.0, "apply": 315.0}
+        self._ladders = ladders or {"plan": Ladder(30.0), "apply": Ladder(300.0)}
         self._disk_reserve = disk_reserve
         self._held: dict[int, Holding] = {}
-        self._gone: OrderedDict[int, tuple[Refusal, float]] = OrderedDict()
-        self._newest: OrderedDict[int, int] = OrderedDict()  # the highest fence of each task
+        self._past = Past()
         self._heard_at = -inf
         self._leaving = False
         self._told_to_drain = False
@@ -98,6 +97,11 @@ class AgentState:
         """Of the assignments that are not over."""
         return tuple(sorted(holding.order.fence for holding in self._active()))
 
+    @property
+    def unasked(self) -> list[RunTask]:
+        """The assignments that nobody wants to be stopped."""
+        return [holding.order for holding in self._active() if not holding.stop.asked]
+
     def token_of(self, fence: int) -> str | None:
         """The task token of an assignment; the newest, should the server have sent several."""
         holding = self._held.get(fence)
@@ -116,9 +120,16 @@ class AgentState:
     def why_stopped(self, fence: int) -> str | None:
         """The reason of a stop that was this agent's own idea."""
         holding = self._held.get(fence)
-        return None if holding is None else holding.why
+        return None if holding is None else holding.stop.why
 
-    def hello(self, *, agent_id: str, boot_id: str, conn_seq: int, version: str, disk_free: int, view: View) -> Hello:
+    def times_out(self, fence: int) -> float:
+        """When its phase is stopped because it took too long."""
+        holding = self._held.get(fence)
+        return inf if holding is None else holding.stop.timeout_at
+
+    def hello(
+        self, *, agent_id: str, boot_id: str, conn_seq: int, version: str, disk_free: int, view: View, now: float
+    ) -> Hello:
         return Hello(
             agent_id=agent_id,
             boot_id=boot_id,
@@ -126,7 +137,7 @@ class AgentState:
             version=version,
             plan_limit=self._plan_limit,
             draining=self.draining,
-            tasks=self._tasks(view),
+            tasks=self._tasks(view, now),
             disk_free=disk_free,
         )
 
@@ -139,14 +150,15 @@ class AgentState:
         usage: tuple[float, float],
         disk_free: int,
         view: View,
+        now: float,
         spool_bytes: int = 0,
     ) -> Heartbeat:
         load = load_of(self._active(), draining=self.draining, plan_limit=self._plan_limit)
         load |= {"cpu_usage": usage[0], "mem_usage": usage[1], "disk_free": disk_free, "spool_bytes": spool_bytes}
-        return Heartbeat(agent_id=agent_id, boot_id=boot_id, seq=seq, tasks=self._tasks(view), **load)
+        return Heartbeat(agent_id=agent_id, boot_id=boot_id, seq=seq, tasks=self._tasks(view, now), **load)
 
-    def _tasks(self, view: View) -> tuple[Held, ...]:
-        return tuple(as_held(holding, view(fence)) for fence, holding in sorted(self._held.items()))
+    def _tasks(self, view: View, now: float) -> tuple[Held, ...]:
+        return tuple(as_held(holding, view(fence), now) for fence, holding in sorted(self._held.items()))
 
     def unheard(self) -> list[Effect]:
         """The ends that the server has not confirmed yet."""
@@ -164,7 +176,7 @@ class AgentState:
         for fence, do in verdicts.items():
             match do:
                 case "cancel":
-                    effects += self._stop(fence, force=False)
+                    effects += self._stop(fence, now)
                 case "abandon":
                     # How an apply is to be abandoned stands in a message of its own.
                     effects += self._abandon(fence, "kill_if_plan", now)
@@ -184,7 +196,7 @@ class AgentState:
         for wanted in ack.cancel:
             effects += self._cancel(wanted, now)
         if ack.drain and not self._told_to_drain:
-            effects += self._drain(None, inf)
+            effects += self._drain(None, inf, now)
         return effects
 
     def hear(self, message: FromServer, *, now: float, disk_free: int) -> list[Effect]:
@@ -192,15 +204,14 @@ class AgentState:
         match message:
             case RunTaskOrder():
                 return self._run(message, now, disk_free)
-            case CancelTaskOrder(task_id=task_id, fence=fence, cancel_id=cancel_id, force=force, reason=reason):
-                wanted = Wanted(task_id=task_id, fence=fence, cancel_id=cancel_id, force=force)
-                return self._cancel(wanted, now, why="timeout" if reason == "timeout" else None)
+            case CancelTaskOrder(reason=reason):
+                return self._cancel(wanted_of(message), now, why="timeout" if reason == "timeout" else None)
             case TaskFinishedAck(fence=fence):
                 self._close(fence, now)
             case Abandon(fence=fence, mode=mode):
                 return self._abandon(fence, mode, now)
             case Drain(mode=mode, deadline_s=deadline_s):
-                return self._drain(mode, inf if deadline_s is None else now + deadline_s)
+                return self._drain(mode, inf if deadline_s is None else now + deadline_s, now)
             case Undrain():
                 self._told_to_drain, self._drain_until = False, inf
                 return [Beat()]
@@ -208,16 +219,22 @@ class AgentState:
                 return [Flush(fence)] if fence in self._held else []
         return []
 
-    def told_cancelling(self, fence: int) -> list[Effect]:
+    def told_cancelling(self, fence: int, now: float) -> list[Effect]:
         """An answer over HTTP said that the task is to be stopped: good enough when nothing else gets through."""
-        return self._stop(fence, force=False)
+        return self._stop(fence, now)
 
     # What happens here.
 
-    def adopt(self, order: RunTask, token: str) -> None:
+    def adopt(self, order: RunTask, token: str, *, timeout_at: float = inf, grace_s: float | None = None) -> None:
         """An earlier life of this program ran it. Nothing new is taken until what it left was brought home."""
-        held = Holding(order=order, token=token, lease_from=inf, timeout_at=inf, noted=True, adopted=True)
-        self._held[order.fence] = held
+        stop = Climb(self._ladders[order.action], timeout_at)
+        stop.patient(grace_s)
+        self._held[order.fence] = Holding(order=order, token=token, lease_from=inf, stop=stop, noted=True, adopted=True)
+
+    def claimed(self, fence: int, now: float, *, timeout_s: float | None, grace_s: float | None) -> None:
+        """The server gave out the data: the phase begins, and its time with it."""
+        if holding := self._held.get(fence):
+            holding.stop.begin(now, timeout_s=timeout_s or holding.timeout_s, grace_s=grace_s)
 
     def noted(self, fence: int) -> list[Effect]:
         """The order was written down: now it may be called accepted."""
@@ -235,13 +252,11 @@ class AgentState:
         if holding := self._held.get(fence):
             holding.result_id = result_id
 
-    def stepped(self, fence: int, stage: StopStage) -> list[Effect]:
+    def stepped(self, fence: int, stage: StopStage, now: float) -> list[Effect]:
         """A stopped Terraform was signalled."""
-        holding = self._held.get(fence)
-        if holding is None:
-            return []
-        holding.stop_stage = stage
-        return [] if holding.cancel_id is None else [Say(self._cancel_ack(holding))]
+        if holding := self._held.get(fence):
+            holding.stop.climbed(stage, now)
+        return [] if holding is None else self._acked(holding, now)
 
     def ended(self, fence: int, now: float) -> list[Effect]:
         """Nothing of the task is left on the host. It is reported again and again until the server confirms.
@@ -252,7 +267,7 @@ class AgentState:
         if holding is None:
             return []
         holding.ended_at = now
-        told = self.stepped(fence, "exited") if holding.stopping else []
+        told = self.stepped(fence, "exited", now) if holding.stop.asked else []
         if not holding.result_id:
             self._close(fence, now)
         return [*told, Say(finished(holding)), Beat()]
@@ -262,27 +277,26 @@ class AgentState:
         self._leaving = True
         return [Beat()]
 
-    def stop_all(self, phase: Phase | None, *, force: bool, why: str) -> list[Effect]:
+    def stop_all(self, phase: Phase | None, *, force: bool, why: str, now: float) -> list[Effect]:
         """Stops what runs, of one phase or all of it."""
         effects: list[Effect] = []
         for holding in self._active():
             if phase in (None, holding.order.action):
-                effects += self._stop(holding.order.fence, force=force, why=why)
+                effects += self._stop(holding.order.fence, now, force=force, why=why)
         return effects
 
     def tick(self, now: float) -> list[Effect]:
         """What time alone brings about: leases and time limits that are over, a drain whose deadline has come."""
-        for fence in [fence for fence, (_, until) in self._gone.items() if until <= now]:
-            del self._gone[fence]
+        self._past.forget(now)
         effects: list[Effect] = []
         for holding in self._active():
             if self._expired(holding, now):
-                effects += self._stop(holding.order.fence, force=False, why="lease_expired")
-            elif now >= holding.timeout_at:
-                effects += self._stop(holding.order.fence, force=False, why="timeout")
+                effects += self._stop(holding.order.fence, now, why="lease_expired")
+            elif holding.stop.due(now):
+                effects += self._stop(holding.order.fence, now, why="timeout")
         if now >= self._drain_until:
             self._drain_until = inf
-            effects += self.stop_all(None, force=False, why="agent_drained")
+            effects += self.stop_all(None, force=False, why="agent_drained", now=now)
         return effects
 
     # The rules.
@@ -315,59 +329,44 @@ class AgentState:
             order=order_of(order),
             token=order.task_token,
             lease_from=begins,
-            timeout_at=now + order.timeout_s if order.timeout_s > 0 else inf,
+            stop=Climb(self._ladders[order.action]),
+            timeout_s=order.timeout_s,
         )
-        put(self._newest, order.task_id, order.fence)
+        self._past.ordered(order)
         return [Start(holding.order), Beat()]
 
     def _refusal(self, order: RunTaskOrder, disk_free: int) -> Refusal | None:
-        if order.fence in self._gone:
-            return self._gone[order.fence][0]
-        if order.fence < self._newest.get(order.task_id, 0):
-            return "stale_fence"
+        if past := self._past.refusal(order):
+            return past
         if self.draining:
             return "draining"
         if disk_free < self._disk_reserve:
             return "disk_low"
+        active = self._active()
         # Two copies of one task must not overlap, not even here.
-        if order.task_id in self.running or not self._has_room(order.action):
+        room = has_room(active, order.action, plan_limit=self._plan_limit, apply_alone=self._apply_alone)
+        if order.task_id in self.running or not room:
             return "at_capacity"
         # What an earlier life could not bring home goes first.
-        if any(holding.adopted for holding in self._active()):
-            return "at_capacity"
-        return None
-
-    def _has_room(self, action: Phase) -> bool:
-        """Whether there is a slot. How plans and applies share an agent is the scheduler's, unless it says otherwise."""
-        phases = [holding.order.action for holding in self._active()]
-        if self._apply_alone and phases and (action == "apply" or "apply" in phases):
-            return False
-        return "apply" not in phases if action == "apply" else phases.count("plan") < self._plan_limit
+        return "at_capacity" if any(holding.adopted for holding in active) else None
 
     def _cancel(self, wanted: Wanted, now: float, why: str | None = None) -> list[Effect]:
         holding = self._held.get(wanted.fence)
         if holding is None:
-            if wanted.fence not in self._gone:
-                self._remember(wanted.fence, "stale_fence", now + TOMBSTONE)
+            self._past.remember(wanted.fence, "stale_fence", now + TOMBSTONE)
             return [Say(not_running(wanted))]
-        known = holding.cancel_id == wanted.cancel_id
-        holding.cancel_id = wanted.cancel_id
+        holding.stop.cancel_id = wanted.cancel_id
         if holding.ended:
-            return [Say(self._cancel_ack(holding)), Say(finished(holding))]
-        stops = self._stop(wanted.fence, force=wanted.force, why=why)
-        if known and not stops:
-            return [Say(self._cancel_ack(holding))]
-        return [Say(self._cancel_ack(holding)), *stops]
+            return [*self._acked(holding, now), Say(finished(holding))]
+        holding.stop.patient(wanted.grace_s)
+        return self._stop(wanted.fence, now, force=wanted.force, why=why) or self._acked(holding, now)
 
-    def _stop(self, fence: int, *, force: bool, why: str | None = None) -> list[Effect]:
+    def _stop(self, fence: int, now: float, *, force: bool = False, why: str | None = None) -> list[Effect]:
         """Once; and once more, to hurry."""
         holding = self._held.get(fence)
-        if holding is None or holding.ended or (holding.stopping and (holding.forced or not force)):
+        if holding is None or holding.ended or not holding.stop.ask(now, force=force, why=why):
             return []
-        if not holding.stopping:
-            holding.why = why
-        holding.stopping, holding.forced = True, force
-        return [Stop(holding.task_id, fence, force)]
+        return [*self._acked(holding, now), Stop(holding.task_id, fence, force)]
 
     def _abandon(
         self, fence: int, mode: Literal["kill", "stop_and_report", "kill_if_plan"], now: float
@@ -379,22 +378,20 @@ class AgentState:
             self._close(fence, now)
             return []
         if holding.order.action == "plan":
-            return self._stop(fence, force=True)
-        return [] if mode == "kill_if_plan" else self._stop(fence, force=mode == "kill")
+            return self._stop(fence, now, force=True)
+        return [] if mode == "kill_if_plan" else self._stop(fence, now, force=mode == "kill")
 
-    def _drain(self, mode: Literal["finish", "cancel"] | None, until: float) -> list[Effect]:
+    def _drain(self, mode: Literal["finish", "cancel"] | None, until: float, now: float) -> list[Effect]:
         self._told_to_drain, self._drain_until = True, until
-        stops = self.stop_all(None, force=False, why="agent_drained") if mode == "cancel" else []
+        stops = self.stop_all(None, force=False, why="agent_drained", now=now) if mode == "cancel" else []
         return [Say(DrainAck(running=self.running)), Beat(), *stops]
 
     def _close(self, fence: int, now: float) -> None:
         holding = self._held.get(fence)
         if holding is not None and holding.ended:
             del self._held[fence]
-            self._remember(fence, "already_done", now + CLOSED)
+            self._past.remember(fence, "already_done", now + CLOSED)
 
-    def _remember(self, fence: int, refusal: Refusal, until: float) -> None:
-        put(self._gone, fence, (refusal, until))
-
-    def _cancel_ack(self, holding: Holding) -> CancelAck:
-        return cancel_ack(holding, self._stop_takes[holding.order.action])
+    def _acked(self, holding: Holding, now: float) -> list[Effect]:
+        ack = cancel_ack(holding, now)
+        return [] if ack is None else [Say(ack)]

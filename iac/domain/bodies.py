@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from iac.domain.cancel_bodies import CancelView
+from iac.domain.limits import LONGEST_GRACE, LONGEST_TIMEOUT
 from iac.domain.records import (
     Action,
     Category,
@@ -36,6 +38,8 @@ Tags = Annotated[
 Limit = Annotated[int, Meta(ge=1, le=200)]
 """How many items a page may have."""
 PoolRef = Annotated[str, Meta(min_length=1, max_length=90, description="A pool of agents, by id or name.")]
+Timeout = Annotated[int, Meta(ge=1, le=LONGEST_TIMEOUT, description="Seconds; null: the server's default.")]
+Grace = Annotated[int, Meta(ge=1, le=LONGEST_GRACE, description="Seconds; null: the server's default.")]
 Role = Literal["viewer", "operator", "admin"]
 
 
@@ -58,6 +62,10 @@ class WorkspaceCreate(Input, frozen=True, kw_only=True):
     provider_config: dict[str, Any] | None = None
     tags: Tags = {}
     pool_id: PoolRef | None = None
+    plan_timeout_s: Timeout | None = None
+    apply_timeout_s: Timeout | None = None
+    plan_grace_s: Grace | None = None
+    apply_grace_s: Grace | None = None
 
 
 class WorkspaceChange(Input, frozen=True, kw_only=True):
@@ -73,6 +81,10 @@ class WorkspaceChange(Input, frozen=True, kw_only=True):
     provider_config: dict[str, Any] | UnsetType | None = UNSET
     tags: Tags | UnsetType = UNSET
     pool_id: PoolRef | UnsetType | None = UNSET
+    plan_timeout_s: Timeout | UnsetType | None = UNSET
+    apply_timeout_s: Timeout | UnsetType | None = UNSET
+    plan_grace_s: Grace | UnsetType | None = UNSET
+    apply_grace_s: Grace | UnsetType | None = UNSET
 
 
 class LockView(View, frozen=True, kw_only=True):
@@ -106,6 +118,11 @@ class WorkspaceView(View, frozen=True, kw_only=True):
     updated_at: datetime
     pool_id: str | None = None
     pool_name: str | None = None
+    plan_timeout_s: int | None = None
+    apply_timeout_s: int | None = None
+    plan_grace_s: int | None = None
+    apply_grace_s: int | None = None
+    """How long a phase may take, and Terraform to stop; None: as the server says."""
 
 
 class WorkspacePage(View, frozen=True, kw_only=True):
@@ -242,14 +259,6 @@ class PlanView(View, frozen=True, kw_only=True):
     summary: Mapping[str, Any]
 
 
-class CancelView(View, frozen=True, kw_only=True):
-    id: str
-    reason: str
-    by: str
-    force: bool
-    requested_at: datetime | None
-
-
 class TaskView(View, frozen=True, kw_only=True):
     id: int
     workspace_id: str
@@ -281,6 +290,9 @@ class TaskView(View, frozen=True, kw_only=True):
     plan: PlanView | None
     confirmation: Confirmation | None
     cancel: CancelView | None
+    timeout_s: float | None
+    grace_s: float | None
+    """How long the present phase may take, and Terraform to stop."""
     exit_code: int | None
     signal: int | None
     created_at: datetime
@@ -299,7 +311,10 @@ class TaskPage(View, frozen=True, kw_only=True):
 
 class CancelRequest(Input, frozen=True, kw_only=True):
     force: bool = False
-    """Do not wait for Terraform to finish what it is doing. Its state may then be incomplete."""
+    """Do not wait any longer for what Terraform is doing: only after a cancel, 10 s later, and once. Its state may then be
+    incomplete."""
+    confirm: bool = False
+    """To force an apply, say that you know that."""
 
 
 class ConfirmRequest(Input, frozen=True, kw_only=True):

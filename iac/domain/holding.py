@@ -6,15 +6,28 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from iac.domain.messages import CancelAck, Held, Refusal, RunTaskOrder, TaskAccepted, TaskFinished, TaskRejected, Wanted
+from msgspec.structs import asdict
+
+from iac.domain.ladder import Climb
+from iac.domain.messages import (
+    CancelAck,
+    CancelTaskOrder,
+    Held,
+    Refusal,
+    RunTaskOrder,
+    TaskAccepted,
+    TaskFinished,
+    TaskRejected,
+    Wanted,
+)
+from iac.domain.records import Phase
 from iac.domain.work import RunTask
 
 V = TypeVar("V")
 
 REMEMBERED = 4096
-StopStage = Literal["received", "sigterm", "sigterm2", "sigkill", "exited", "not_running"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +46,11 @@ class Holding:
     order: RunTask
     token: str
     lease_from: float
-    timeout_at: float
+    stop: Climb
+    timeout_s: float = 0.0
+    """As the order says; 0: no limit."""
     ended_at: float | None = None
     result_id: str = ""
-    stopping: bool = False
-    forced: bool = False
-    cancel_id: str | None = None
-    stop_stage: StopStage = "received"
-    why: str | None = None
     noted: bool = False
     """It is written down, and may be said to be accepted."""
     adopted: bool = False
@@ -74,9 +84,9 @@ def order_of(order: RunTaskOrder) -> RunTask:
     )
 
 
-def as_held(holding: Holding, progress: Progress) -> Held:
+def as_held(holding: Holding, progress: Progress, now: float) -> Held:
     running = "collecting" if holding.adopted else progress.stage or "accepted"
-    stage = "finished" if holding.ended else "cancelling" if holding.stopping else running
+    stage = "finished" if holding.ended else "cancelling" if holding.stop.asked else running
     return Held(
         task_id=holding.task_id,
         fence=holding.order.fence,
@@ -85,6 +95,7 @@ def as_held(holding: Holding, progress: Progress) -> Held:
         stage=stage,
         log_length=progress.log_length,
         log_acked=progress.log_acked,
+        stop=holding.stop.report(holding.order.assignment_id, now),
     )
 
 
@@ -100,19 +111,28 @@ def finished(holding: Holding) -> TaskFinished:
     return TaskFinished(task_id=holding.task_id, fence=holding.order.fence, result_id=holding.result_id)
 
 
+def wanted_of(order: CancelTaskOrder) -> Wanted:
+    return Wanted(**{name: getattr(order, name) for name in Wanted.__struct_fields__})
+
+
 def not_running(wanted: Wanted) -> CancelAck:
     return CancelAck(task_id=wanted.task_id, fence=wanted.fence, cancel_id=wanted.cancel_id, stage="not_running")
 
 
-def cancel_ack(holding: Holding, takes: float) -> CancelAck:
-    """How far the stop is; `takes` seconds is the most that it takes from its beginning."""
-    return CancelAck(
-        task_id=holding.task_id,
-        fence=holding.order.fence,
-        cancel_id=holding.cancel_id or "",
-        stage="exited" if holding.ended else holding.stop_stage,
-        deadline_s=0.0 if holding.ended else takes,
-    )
+def cancel_ack(holding: Holding, now: float) -> CancelAck | None:
+    """How far the stop is; None when there is none that the platform has to hear of."""
+    report = holding.stop.report(holding.order.assignment_id, now)
+    if report is None:
+        return None
+    return CancelAck(task_id=holding.task_id, fence=holding.order.fence, **asdict(report))
+
+
+def has_room(active: Sequence[Holding], action: Phase, *, plan_limit: int, apply_alone: bool) -> bool:
+    """Whether there is a slot. How plans and applies share an agent is the scheduler's, unless it says otherwise."""
+    phases = [holding.order.action for holding in active]
+    if apply_alone and phases and (action == "apply" or "apply" in phases):
+        return False
+    return "apply" not in phases if action == "apply" else phases.count("plan") < plan_limit
 
 
 def load_of(active: Sequence[Holding], *, draining: bool, plan_limit: int) -> dict[str, Any]:
@@ -127,6 +147,32 @@ def load_of(active: Sequence[Holding], *, draining: bool, plan_limit: int) -> di
         "draining": draining,
         "unsent_states": sum(holding.adopted and holding.order.action == "apply" for holding in active),
     }
+
+
+class Past:
+    """What is remembered of assignments that are not held."""
+
+    def __init__(self) -> None:
+        self._gone: OrderedDict[int, tuple[Refusal, float]] = OrderedDict()
+        self._newest: OrderedDict[int, int] = OrderedDict()  # the highest fence of each task
+
+    def ordered(self, order: RunTaskOrder) -> None:
+        put(self._newest, order.task_id, order.fence)
+
+    def remember(self, fence: int, refusal: Refusal, until: float) -> None:
+        """Why it is refused from now on. What ended was not merely cancelled before it came."""
+        if refusal == "already_done" or fence not in self._gone:
+            put(self._gone, fence, (refusal, until))
+
+    def refusal(self, order: RunTaskOrder) -> Refusal | None:
+        """Why the order comes too late."""
+        if order.fence in self._gone:
+            return self._gone[order.fence][0]
+        return "stale_fence" if order.fence < self._newest.get(order.task_id, 0) else None
+
+    def forget(self, now: float) -> None:
+        for fence in [fence for fence, (_, until) in self._gone.items() if until <= now]:
+            del self._gone[fence]
 
 
 def put(memory: OrderedDict[int, V], key: int, value: V) -> None:

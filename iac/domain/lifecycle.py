@@ -18,6 +18,9 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
+from iac.domain import cancelling
+from iac.domain.ladder import FORCE_AFTER, OWN_REASONS, StopReport
+from iac.domain.limits import Limits
 from iac.domain.records import FINAL, Confirmation, Task
 from iac.domain.work import Result
 from iac.errors import AlreadyFinal, Fenced, IllegalTransition, PlanStale
@@ -49,11 +52,12 @@ class Queue(Event, frozen=True, kw_only=True):
 
 
 class Assign(Event, frozen=True, kw_only=True):
-    """T3: the dispatcher gives it to a runner under a new fence."""
+    """T3: the dispatcher gives it to a runner under a new fence, with the limits that hold now."""
 
     agent_id: str
     assignment_id: str
     fence: int
+    limits: Limits | None = None
 
 
 class QueueTimeout(Event, frozen=True, kw_only=True):
@@ -75,12 +79,21 @@ class Unassign(Event, frozen=True, kw_only=True):
 
 
 class Cancel(Event, frozen=True, kw_only=True):
-    """T2, T7, T9: somebody, or a deadline, wants it stopped."""
+    """T2, T7, T9: somebody wants it stopped. `force` is for what was cancelled before; see iac.domain.cancelling."""
 
     cancel_id: str
     reason: str
     by: str
     force: bool = False
+    confirmed: bool = False
+    force_after_s: float = FORCE_AFTER
+
+
+class Stopping(Event, frozen=True, kw_only=True):
+    """T9 by the runner itself, and how far any stop is."""
+
+    fence: int
+    report: StopReport
 
 
 class Discard(Event, frozen=True, kw_only=True):
@@ -149,6 +162,9 @@ def decide(task: Task, event: Event, now: datetime) -> Decision:
             return _unassign(task, event)
         case Cancel():
             return _cancel(task, event, now)
+        case Stopping():
+            _same_fence(task, event.fence)
+            return Decision(cancelling.stepped(task, event.report, now))
         case Discard():
             _need(task, "planned", by="discard")
             return _end(task, "cancelled", now, outcome="discarded", reason="discarded", detail=event.comment or None)
@@ -186,7 +202,7 @@ def _same_fence(task: Task, fence: int) -> None:
 
 
 def _end(task: Task, status: str, now: datetime, **facts: object) -> Decision:
-    done = replace(task, status=status, finished_at=now, stage=None, **facts)
+    done = replace(cancelling.over(task, now), status=status, finished_at=now, stage=None, **facts)
     return Decision(done, (Effect.RELEASE_LOCK,) if task.takes_lock else ())
 
 
@@ -211,6 +227,8 @@ def _assign(task: Task, event: Assign, now: datetime) -> Decision:
             assigned_at=now,
             claimed_at=None,
             result_id=None,
+            timeout_s=None if event.limits is None else event.limits.timeout_s,
+            grace_s=None if event.limits is None else event.limits.grace_s,
         )
     )
 
@@ -238,31 +256,22 @@ def _unassign(task: Task, event: Unassign) -> Decision:
 
 
 def _cancel(task: Task, event: Cancel, now: datetime) -> Decision:
+    asked = cancelling.wanted(
+        task, cancel_id=event.cancel_id, reason=event.reason, by=event.by, force=event.force, now=now
+    )
     if task.status in ("pending", "queued", "planned", "assigned"):
         # Assigned and not yet claimed: nothing has happened that would have to be undone (T7).
         stop = (Effect.STOP,) if task.status == "assigned" else ()
-        asked = _with_cancel(task, event, now)
         ended = _end(asked, "cancelled", now, reason=event.reason)
         return Decision(ended.task, ended.effects + stop)
-    if task.status == "running":
-        return Decision(replace(_with_cancel(task, event, now), status="cancelling"), (Effect.STOP,))
-    _need(task, "cancelling", "lost", by="cancel")
+    _need(task, "running", "cancelling", "lost", by="cancel")
+    if event.force:
+        cancelling.refuse_force(task, confirmed=event.confirmed, after_s=event.force_after_s, now=now)
     if task.cancel_id is None:
-        return Decision(_with_cancel(task, event, now), (Effect.STOP,))
+        return Decision(replace(asked, status="lost" if task.status == "lost" else "cancelling"), (Effect.STOP,))
     if event.force and not task.cancel_force:
         return Decision(replace(task, cancel_force=True), (Effect.STOP,))
     return Decision(task)
-
-
-def _with_cancel(task: Task, event: Cancel, now: datetime) -> Task:
-    return replace(
-        task,
-        cancel_id=event.cancel_id,
-        cancel_reason=event.reason,
-        cancel_by=event.by,
-        cancel_force=event.force,
-        cancel_requested_at=now,
-    )
 
 
 def _confirm(task: Task, event: Confirm, now: datetime) -> Decision:
@@ -312,7 +321,7 @@ def _report(task: Task, event: Report, now: datetime) -> Decision:
     if task.phase == "apply" and not result.state_safe:
         return _strand(reported, result.reason or "state_not_stored", result.detail)
     status = result.status
-    if status == "cancelled" and task.cancel_id is None:
+    if status == "cancelled" and task.cancel_id is None and result.reason not in OWN_REASONS:
         # Nobody asked: whatever interrupted it is a failure, not a wish.
         status = "failed"
         reported = replace(reported, reason=result.reason or "interrupted")
@@ -330,14 +339,14 @@ def _fits_phase(task: Task, result: Result) -> None:
 
 
 def _planned(task: Task, now: datetime) -> Decision:
-    if task.status == "cancelling":
+    if task.status == "cancelling" and not cancelling.in_vain(task):
         # The plan is stored, but it was asked to stop: it must not wait for, or even get, an approval.
         return _end(task, "cancelled", now, reason=task.cancel_reason)
     digest = task.plan_digest
     if digest is None:
         # Only a stored plan counts; without one "no changes" would be a guess.
         raise IllegalTransition(f"Task {task.id} has no stored plan; store it, then report it.", status=task.status)
-    task = replace(task, planned_at=now, reason=None, detail=None)
+    task = replace(cancelling.never_asked(task), planned_at=now, reason=None, detail=None)
     if task.action == "plan":
         outcome = "planned" if task.has_changes else "planned_and_finished"
         return _end(task, "succeeded", now, outcome=outcome)
@@ -360,7 +369,8 @@ def _lose(task: Task, event: Lose, now: datetime) -> Decision:
     if task.phase == "apply":
         return _strand(task, event.reason, event.detail)
     if task.cancel_id is not None:
-        return _end(task, "cancelled", now, reason=task.cancel_reason, detail=event.detail)
+        ends_as = "failed" if task.cancel_reason == "timeout" else "cancelled"
+        return _end(task, ends_as, now, reason=task.cancel_reason, detail=event.detail)
     if event.retry and task.attempt < MAX_ATTEMPTS:
         again = replace(
             task, status="queued", queued_at=now, agent_id=None, assignment_id=None, claimed_at=None, stage=None

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from iac.domain.ladder import StopReport, StopStage
 from iac.domain.records import Phase
 
 PROTOCOL = 1
@@ -49,6 +50,8 @@ class Held(Message, frozen=True, kw_only=True):
     stage: Stage = ""
     log_length: Number = 0
     log_acked: Number = 0
+    stop: StopReport | None = None
+    """How far it is being stopped: what `cancel_ack` said, for where that was not heard."""
 
 
 class Hello(Message, frozen=True, kw_only=True):
@@ -112,11 +115,22 @@ class TaskStage(Message, frozen=True, kw_only=True):
 
 
 class CancelAck(Message, frozen=True, kw_only=True):
+    """How far a stop is, at each stage; see StopReport. One with a `reason` is the agent's own."""
+
     task_id: Number
     fence: Number
-    cancel_id: str
-    stage: Literal["received", "sigterm", "sigterm2", "sigkill", "exited", "not_running"]
+    cancel_id: Word
+    stage: StopStage
+    reason: Word = ""
+    forced: bool = False
+    since_s: float = 0.0
+    next_s: float | None = None
+    kill_s: float | None = None
     deadline_s: float = 0.0
+
+    @property
+    def report(self) -> StopReport:
+        return StopReport(**{name: getattr(self, name) for name in StopReport.__struct_fields__})
 
 
 class TaskFinished(Message, frozen=True, kw_only=True):
@@ -196,6 +210,7 @@ class Wanted(Message, frozen=True, kw_only=True):
     fence: int
     cancel_id: str
     force: bool = False
+    grace_s: float | None = None
 
 
 class HeartbeatAck(Message, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from iac.domain.agent_tokens import Scope
+from iac.domain.ladder import StopStep
 
 Action = Literal["plan", "apply", "plan_and_apply", "destroy", "refresh_only"]
 Phase = Literal["plan", "apply"]
@@ -83,6 +84,10 @@ class Workspace(Record, frozen=True, kw_only=True):
     updated_at: datetime
     pool_id: str | None = None
     pool_name: str | None = None
+    plan_timeout_s: int | None = None
+    apply_timeout_s: int | None = None
+    plan_grace_s: int | None = None
+    apply_grace_s: int | None = None
 
 
 class Configuration(Record, frozen=True, kw_only=True):
@@ -187,6 +192,14 @@ class Task(Record, frozen=True, kw_only=True):
     finished_at: datetime | None
     pool_id: str | None = None
     """The pool whose agents may run it, as the workspace said when the task was created; None: the server itself."""
+    timeout_s: float | None = None
+    grace_s: float | None = None
+    """Those of the present phase (iac.domain.limits), since it was handed out."""
+    cancel_steps: tuple[StopStep, ...] = ()
+    cancel_next_at: datetime | None = None
+    cancel_kill_at: datetime | None = None
+    cancel_deadline_at: datetime | None = None
+    cancel_overdue_at: datetime | None = None
 
     @property
     def final(self) -> bool:
@@ -257,18 +270,6 @@ class ApiToken(Record, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
-
-
-class BrowserSession(Record, frozen=True, kw_only=True):
-    """A person who signed in with an API token. `csrf` is what the person's own pages send along with each change."""
-
-    id: str
-    csrf: str
-    created_at: datetime
-    seen_at: datetime
-    rotated_at: datetime
-    expires_at: datetime
-    token: ApiToken
 
 
 class Pool(Record, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from iac.domain.ladder import StopStage
 from iac.domain.messages import Wanted
 from iac.domain.records import Phase, Status
 from iac.domain.work import RunTask
@@ -42,6 +43,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     cancel_id: str | None = None
     cancel_reason: str | None = None
     cancel_force: bool = False
+    cancel_stage: StopStage | None = None
+    timeout_s: float | None = None
+    grace_s: float | None = None
 
     @property
     def fate(self) -> Fate:
@@ -56,7 +60,13 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         """The cancellation that its agent has to obey."""
         if self.cancel_id is None or self.status not in ("cancelling", "lost"):
             return None
-        return Wanted(task_id=self.task_id, fence=self.fence, cancel_id=self.cancel_id, force=self.cancel_force)
+        return Wanted(
+            task_id=self.task_id,
+            fence=self.fence,
+            cancel_id=self.cancel_id,
+            force=self.cancel_force,
+            grace_s=self.grace_s,
+        )
 
     @property
     def order(self) -> RunTask:

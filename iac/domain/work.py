@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from iac.domain.limits import Limits
 from iac.domain.records import Action, Engine, Outcome, Phase
 
 BUNDLE_SCHEMA = 1
@@ -103,6 +104,8 @@ class TaskData(Body, frozen=True, kw_only=True):
     sensitive_values: tuple[str, ...]
     log_max_bytes: int
     log_offset: int = 0
+    limits: Limits | None = None
+    """None: no time limit, and the executor's own grace."""
 
 
 class StatePush(Body, frozen=True, kw_only=True):

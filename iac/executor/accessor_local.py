@@ -11,7 +11,8 @@ import msgspec
 import trio
 
 from iac.domain import states
-from iac.domain.lifecycle import Claim, Report
+from iac.domain.lifecycle import Claim, Event, Lose, Report
+from iac.domain.limits import Limits
 from iac.domain.logs import End
 from iac.domain.records import Task
 from iac.domain.work import (
@@ -195,7 +196,15 @@ async def _data(c: Connection, keyring: Keyring, task: Task, order: RunTask, log
         sensitive_values=sensitive_values(bundle.variables) + _sensitive_outputs(state),
         log_max_bytes=log_max,
         log_offset=await logs.stream_length(c, task.id, order.fence),
+        limits=_limits(task),
     )
+
+
+def _limits(task: Task) -> Limits | None:
+    """None for a task that was handed out before there were any."""
+    if task.timeout_s is None or task.grace_s is None:
+        return None
+    return Limits(timeout_s=task.timeout_s, grace_s=task.grace_s)
 
 
 async def _plan(c: Connection, keyring: Keyring, task: Task, state: CurrentState | None) -> SavedPlan:
@@ -230,9 +239,16 @@ async def _note_progress(c: Connection, order: RunTask, entries: list[ResourcePr
         await plans.note_progress(c, order.task_id, entries)
 
 
+def _how_it_ended(order: RunTask, result: Result) -> Event:
+    """A plan that was stopped because its runner goes is nobody's failure: it may have another attempt."""
+    if order.action == "plan" and (result.status, result.reason) == ("failed", "runner_detached"):
+        return Lose(fence=order.fence, reason="runner_detached", detail="The server was stopped, and the plan with it.")
+    return Report(fence=order.fence, result=result)
+
+
 async def _report(c: Connection, order: RunTask, result: Result, end: End | None) -> None:
     """The result and the end of the log, in one transaction: a final task's log never grows again unseen."""
-    moved = await tasks.move(c, order.task_id, Report(fence=order.fence, result=result))
+    moved = await tasks.move(c, order.task_id, _how_it_ended(order, result))
     if moved.task.fence != order.fence:
         raise Fenced(f"Assignment {order.fence} of task {order.task_id} was taken away.")
     await standings.note_result(c, order.fence, result.result_id)

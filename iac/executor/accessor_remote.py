@@ -58,6 +58,8 @@ def _nobody(order: RunTask, told: object) -> None: ...
 class Listeners:
     """What an agent wants to know beside the answers. Called in the loop, must not block."""
 
+    claimed: Callable[[RunTask, TaskData], None] = _nobody
+    """The task's data has come."""
     may_start: Callable[[RunTask], bool] = _always
     """Asked when the task's data has come: False if the assignment may be another agent's by now."""
     task_status: Callable[[RunTask, str], None] = _nobody
@@ -82,10 +84,11 @@ class RemoteDataAccessor:
         self._chunks = trio.CapacityLimiter(CHUNKS_AT_ONCE)
 
     async def get_task_data(self, order: RunTask) -> TaskData:
-        answer = await self._ask(order, "GET", "data", DataBody)
+        data = (await self._ask(order, "GET", "data", DataBody)).as_task_data(order)
+        self._listeners.claimed(order, data)
         if not self._listeners.may_start(order):
             raise Fenced(f"The data of task {order.task_id} came after its lease had ended; another agent may have it.")
-        return answer.as_task_data(order)
+        return data
 
     async def save_task_log(self, order: RunTask, offset: int, data: bytes) -> int:
         return await (await self.ready_task_log(order, offset, data))()

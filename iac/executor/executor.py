@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +62,13 @@ class TerraformExecutor:
         run = self._runs.get(fence)
         return None if run is None else run.spool
 
+    def detachable(self, fence: int) -> bool:
+        """Whether this is an apply whose `terraform apply` runs: its shim can see it to its end without us."""
+        run = self._runs.get(fence)
+        if run is None or run.spool is None or run.spool.stage != "applying":
+            return False
+        return run.facts.pid is not None and run.facts.ended is None
+
     def prolong(self, fence: int, until: float) -> None:
         """The lease of a running assignment goes on until then, by CLOCK_BOOTTIME."""
         if run := self._runs.get(fence):
@@ -74,10 +82,12 @@ class TerraformExecutor:
         with bound(task_id=order.task_id, fence=order.fence):
             try:
                 data = await self._claim(order)
-                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order, *_kept_of(data))
+                self._hooks.claimed(order, data)
+                kept = _kept_of(data, self._hooks.times_out(order))
+                place = await trio.to_thread.run_sync(workdir.create, self._tasks, order, *kept)
             except (Fenced, AlreadyFinal, IllegalTransition) as error:
                 log.info("the task is not ours to run", extra={"error": error.message})
-            except (IacError, OSError) as error:
+            except (IacError, OSError, RuntimeError) as error:  # RuntimeError: there was no thread to be had
                 log.warning("the phase cannot begin", extra={"error": str(error)})
                 await self._report_at_last(order, _never_began(order, error))
             except trio.Cancelled:
@@ -114,8 +124,12 @@ class TerraformExecutor:
             run.failure = refused_by_host(error)
         finally:
             del self._runs[run.order.fence]
-            with trio.move_on_after(self._policy.report_within, shield=True):
-                await self._finish(run)
+            if not run.left:
+                await self._finish_within(run)
+
+    async def _finish_within(self, run: Run) -> None:
+        with trio.move_on_after(self._policy.report_within, shield=True):
+            await self._finish(run)
 
     async def _with_log(self, run: Run) -> None:
         secrets = run.data.sensitive_values
@@ -164,7 +178,10 @@ class TerraformExecutor:
         except (trio.Cancelled, BaseExceptionGroup):
             # A step that has a nursery of its own makes a group of it; what is no cancellation was caught above.
             run.cancelled = True
-            run.say("the task was cancelled")
+            if run.left and run.spool is not None:
+                run.spool.abandon()  # who finds the directory carries the rest
+            else:
+                run.say("the task was cancelled")
             raise
         if run.failure is not None:
             run.say(f"failed: {run.failure.detail}")
@@ -176,7 +193,7 @@ class TerraformExecutor:
             await trio.to_thread.run_sync(
                 partial(workdir.note_result, durable=run.order.action == "apply"), run.workdir, result
             )
-        except OSError as error:  # then a later life does without it
+        except (OSError, RuntimeError) as error:  # then a later life does without it
             log.error("a result was not written down", extra={"error": str(error)})
         reported = await self._report(run.order, result)
         # Of an apply that was taken away, files are kept: its state may be the only trace of what it did.
@@ -220,9 +237,14 @@ class TerraformExecutor:
         await self._accessor.note_progress(order, entries)
 
 
-def _kept_of(data: TaskData) -> tuple[tuple[str, ...], workdir.Remembered]:
+def _kept_of(data: TaskData, times_out: float) -> tuple[tuple[str, ...], workdir.Remembered]:
     """What a work directory keeps of the data, for a start after a crash."""
-    rest = workdir.Remembered(working_directory=data.bundle.working_directory, log_max_bytes=data.log_max_bytes)
+    rest = workdir.Remembered(
+        working_directory=data.bundle.working_directory,
+        log_max_bytes=data.log_max_bytes,
+        grace_s=None if data.limits is None else data.limits.grace_s,
+        times_out=None if times_out == inf else times_out,
+    )
     return data.sensitive_values, rest
 
 

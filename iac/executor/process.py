@@ -16,7 +16,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +23,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from iac.domain.ladder import APART, Ladder, LadderStep
 from iac.executor.leftovers import alive, kill_leftovers, refuse_shared
 from iac.executor.shimming import Command, ProcessStartFailed, Shim, start_failure
 
@@ -36,26 +36,20 @@ DIE_WITHIN = 30.0
 SWEEP_WITHIN = 10.0
 """Seconds for one hunt for leftovers."""
 
-APART = 0.5
-"""Seconds between two SIGTERMs at least: the kernel merges a second one into a first that was not yet taken."""
 
-
-class LadderStep(StrEnum):
-    """What was done to stop the process, in this order."""
-
-    FIRST_SIGTERM = "first_sigterm"
-    SECOND_SIGTERM = "second_sigterm"
-    SIGKILL = "sigkill"
-    GAVE_UP = "gave_up"
-    """It did not even die of SIGKILL within DIE_WITHIN; it may still write to the work directory."""
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
-    """How patiently to stop, in seconds: `grace` after the first SIGTERM, `second` after the second one."""
+class Wishes:
+    """What may be wanted while a process is stopped: `hurry` cuts its grace short; `kills`, asked then, skips the second
+    SIGTERM. `leaves`, asked when it is cancelled: it goes on alone below its shim, for a later life of this program.
+    """
 
-    grace: float
-    second: float = 10.0
+    hurry: trio.Event = field(default_factory=trio.Event)
+    kills: Callable[[], bool] = _never
+    leaves: Callable[[], bool] = _never
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +80,12 @@ class ProcessFacts:
     start_time: int | None = None
     """Clock ticks since boot: with the pid, the name of the process."""
     steps: list[LadderStep] = field(default_factory=list)
+    stepped_at: list[float] = field(default_factory=list)
+    """When each of the steps was done, by Trio's clock."""
     ended: Ended | None = None
     """None: not started, or still running."""
+    left: bool = False
+    """It was not stopped, and goes on without this program."""
     swept: int = 0
     """Processes that outlived Terraform and had to be hunted down by their TMPDIR."""
 
@@ -115,29 +113,33 @@ async def run_terraform(
     stderr: int | Path | None = None,
     facts: ProcessFacts | None = None,
     on_step: Callable[[LadderStep], None] = lambda step: None,
-    hurry: trio.Event | None = None,
+    wishes: Wishes | None = None,
 ) -> Ended:
     """Run to the end and leave no process behind; the environment is exactly `env`.
 
     `output` takes stdout, and stderr too unless that has a place of its own: a path is opened for appending (0600), a
     descriptor must be a regular file opened with O_APPEND and stays the caller's. If cancelled, climbs the ladder, tells
-    each step to `on_step`, records all in `facts`, and only then lets Cancelled go on; `hurry` cuts the grace short.
+    each step to `on_step`, records all in `facts`, and only then lets Cancelled go on; see Wishes for what changes that.
     `env["TMPDIR"]` must be the task's own: what escapes the shim is found by it, and killed.
 
     At worst returns grace + second + DIE_WITHIN + 2 * SWEEP_WITHIN after the cancellation. Raises ProcessStartFailed.
     """
     facts = ProcessFacts() if facts is None else facts
-    hurry = trio.Event() if hurry is None else hurry
+    wishes = Wishes() if wishes is None else wishes
     command = await _spawn(shim, argv, cwd, env, output, stderr, ladder)
     since = trio.current_time()
     sweep = partial(_sweep, shim, command, env.get("TMPDIR"), facts)
     facts.pid, facts.start_time = command.pid, command.start_time
     try:
         await command.wait()
+    except trio.Cancelled:
+        facts.left = shim.left = not command.over and wishes.leaves()
+        raise
     finally:
-        await _stop(command, ladder, hurry, partial(_note, facts, on_step))
-        facts.ended = ended = _ended(command, facts, trio.current_time() - since)
-        await sweep()
+        if not facts.left:
+            await _stop(command, ladder, wishes, partial(_note, facts, on_step))
+            facts.ended = ended = _ended(command, facts, trio.current_time() - since)
+            await sweep()
     return ended
 
 
@@ -216,19 +218,20 @@ class Stoppable(Protocol):
     async def kill(self) -> None: ...
 
 
-async def _stop(command: Stoppable, ladder: Ladder, hurry: trio.Event, note: Callable[[LadderStep], None]) -> None:
+async def _stop(command: Stoppable, ladder: Ladder, wishes: Wishes, note: Callable[[LadderStep], None]) -> None:
     """Climb the ladder; nothing at all if the process has ended already."""
     if command.over:
         return
     # Terraform only, and once: a second SIGTERM makes it drop what it waits for.
     await command.signal(signal.SIGTERM)
     note(LadderStep.FIRST_SIGTERM)
-    if await _ends_within(command, max(ladder.grace, APART), hurry):
+    if await _ends_within(command, max(ladder.grace, APART), wishes.hurry):
         return
-    await command.signal(signal.SIGTERM)
-    note(LadderStep.SECOND_SIGTERM)
-    if await _ends_within(command, ladder.second, trio.Event()):
-        return
+    if not (wishes.hurry.is_set() and wishes.kills()):
+        await command.signal(signal.SIGTERM)
+        note(LadderStep.SECOND_SIGTERM)
+        if await _ends_within(command, ladder.second, trio.Event()):
+            return
     await command.kill()
     note(LadderStep.SIGKILL)
     if not await _ends_within(command, DIE_WITHIN, trio.Event()):
@@ -252,6 +255,7 @@ async def _cut_short(budget: trio.CancelScope, hurry: trio.Event, not_before: fl
 
 def _note(facts: ProcessFacts, on_step: Callable[[LadderStep], None], step: LadderStep) -> None:
     facts.steps.append(step)
+    facts.stepped_at.append(trio.current_time())
     try:
         on_step(step)
     except Exception:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from pathlib import Path
 from signal import SIGKILL
@@ -13,12 +14,13 @@ from signal import SIGKILL
 import trio
 
 from iac.domain import checkpoints
+from iac.domain.ladder import Ladder, LadderStep
 from iac.domain.records import Outcome
 from iac.domain.work import CurrentState, LogDigest, Result, ResultStatus, RunTask, SavedPlan, TaskData
 from iac.errors import IacError
 from iac.executor.binaries import Binary
 from iac.executor.log_spool import LogPolicy, LogSpool, Pace
-from iac.executor.process import Ended, Ladder, LadderStep, ProcessFacts, run_terraform
+from iac.executor.process import Ended, ProcessFacts, Wishes, run_terraform
 from iac.executor.shimming import EndRecord, Shim
 from iac.executor.workdir import Workdir
 
@@ -45,7 +47,7 @@ class ExecutorPolicy:
         )
 
 
-FAILURES = frozenset({"timeout", "lease_expired"})
+FAILURES = frozenset({"timeout", "lease_expired", "runner_detached"})
 """Reasons for which a runner stops a run by itself and that are failures, not wishes."""
 
 
@@ -66,13 +68,27 @@ def _for_ever(order: RunTask) -> float:
     return inf
 
 
+def _begun(order: RunTask, data: TaskData) -> None: ...
+
+
+def _never(order: RunTask) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Who follows the runs beside the platform; called in the loop, must not block.
 
     `why_stopped` gives the runner's own reason for a cancelled run, None when somebody else wanted it; `leased_until` says
-    how long a run may go on without anybody (seconds of CLOCK_BOOTTIME), as it is when it begins.
+    how long a run may go on without anybody (seconds of CLOCK_BOOTTIME), as it is when it begins; `times_out` when its time
+    limit passes, by the same clock. `leaves`: an apply that is cancelled is left to its shim. `kills`: in a hurry, no second
+    SIGTERM is worth it.
     """
+
+    claimed: Callable[[RunTask, TaskData], None] = _begun
+    times_out: Callable[[RunTask], float] = _for_ever
+    leaves: Callable[[RunTask], bool] = _never
+    kills: Callable[[RunTask], bool] = _never
 
     on_step: Callable[[RunTask, LadderStep], None] = _nobody
     why_stopped: Callable[[RunTask], str | None] = _not_us
@@ -120,7 +136,17 @@ class Run:
 
     @property
     def ladder(self) -> Ladder:
-        return self.policy.apply_ladder if self.order.action == "apply" else self.policy.plan_ladder
+        """The policy's, with the grace that came with the task."""
+        usual = self.policy.apply_ladder if self.order.action == "apply" else self.policy.plan_ladder
+        return usual if self.data.limits is None else Ladder(self.data.limits.grace_s, usual.second)
+
+    @property
+    def left(self) -> bool:
+        """Whether Terraform goes on without us: then nothing may be stored, reported or removed."""
+        return self.facts.left
+
+    def _leaves(self, command: str) -> bool:
+        return command == "apply" and self.hooks.leaves(self.order)
 
     def begin(self, stage: str) -> None:
         if self.spool is not None:
@@ -150,7 +176,11 @@ class Run:
             ladder=self.ladder,
             facts=self.facts,
             on_step=self._tell_step,
-            hurry=self.hurry,
+            wishes=Wishes(
+                hurry=self.hurry,
+                kills=partial(self.hooks.kills, self.order),
+                leaves=partial(self._leaves, arguments[0]),
+            ),
         )
         if ended.exit_code not in allowed:
             raise _failure_of(arguments[0], ended, failed)

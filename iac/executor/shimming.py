@@ -139,6 +139,8 @@ class Shim:
         self.directory = directory
         self.adopts = False
         """Whether nothing that Terraform starts can escape it."""
+        self.left = False
+        """Its command goes on without us, and so does it."""
         self._stream = stream
         self._numbers = 0
         self._told: dict[int, _Told] = {}
@@ -277,8 +279,9 @@ async def open_shim(directory: Path) -> AsyncIterator[Shim]:
         finally:
             reading.cancel()
             stream.socket.close()
-            with trio.move_on_after(GO_WITHIN, shield=True):
-                await process.wait()
+            if not shim.left:
+                with trio.move_on_after(GO_WITHIN, shield=True):
+                    await process.wait()
     if failure is not None:
         raise failure
 

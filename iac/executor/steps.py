@@ -137,7 +137,8 @@ async def restore_plan(run: Run) -> None:
             f"The plan was made by version {plan.facts.terraform_version}, here is {run.binary.version}; plan again.",
         )
     with workdir.storing(run.workdir.root):
-        workdir.write_file(run.workdir.plan, plan.file)
+        # For good: without it a later start would think that the apply was never begun.
+        await trio.to_thread.run_sync(partial(workdir.write_file, run.workdir.plan, plan.file, durable=True))
 
 
 async def apply(run: Run, accessor: DataAccessor) -> None:
@@ -149,7 +150,7 @@ async def apply(run: Run, accessor: DataAccessor) -> None:
     finally:
         # The exit code alone decides: an apply that came to its end although it was told to stop is done.
         run.done = run.facts.ended is not None and run.facts.ended.exit_code == 0
-        if run.facts.pid is not None:
+        if run.facts.pid is not None and not run.left:
             with trio.move_on_after(run.policy.store_within + 1, shield=True):
                 await save_state(run, accessor)
 

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -113,6 +114,13 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
 
     working_directory: str = ""
     log_max_bytes: int = 0
+    grace_s: float | None = None
+    times_out: float | None = None
+    """By iac.executor.clocks; None: it never does."""
+
+    @property
+    def limit(self) -> float:
+        return inf if self.times_out is None else self.times_out
 
 
 def place_of(tasks: Path, order: RunTask) -> Workdir:
@@ -174,6 +182,14 @@ def noted_result(workdir: Workdir) -> Result | None:
         return msgspec.json.decode(workdir.result.read_bytes(), type=Result)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def kept(workdir: Workdir) -> Remembered:
+    """As `remembered`; of what cannot be read, nothing."""
+    try:
+        return remembered(workdir)
+    except (OSError, msgspec.DecodeError):
+        return Remembered()
 
 
 def write_files(directory: Path, files: Mapping[str, File]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from iac.domain.lifecycle import Cancel, Event, Heard, Lose, Unassign
+from iac.domain.lifecycle import Cancel, Event, Heard, Lose, Stopping, Unassign
 from iac.domain.pool_waits import PoolOutlook
 from iac.domain.standings import Standing
 from iac.domain.work import Result
@@ -19,7 +19,7 @@ _COLUMNS = """
     s.task_id, t.workspace_id, s.fence, s.id AS assignment_id, s.agent_id, s.phase, s.attempt, t.priority, t.status,
     t.fence = s.fence AND t.assignment_id IS NOT DISTINCT FROM s.id AS present, s.result_id IS NOT NULL AS ended,
     CAST(extract(epoch FROM clock_timestamp() - t.claimed_at) AS double precision) AS claimed_for_s,
-    t.cancel_id, t.cancel_reason, t.cancel_force
+    t.cancel_id, t.cancel_reason, t.cancel_force, t.cancel_steps -> -1 ->> 'stage' AS cancel_stage, t.timeout_s, t.grace_s
 """
 _FROM = "FROM assignment s JOIN task t ON t.id = s.task_id"
 _VERBS: Mapping[type[Event], str] = {
@@ -27,6 +27,7 @@ _VERBS: Mapping[type[Event], str] = {
     Heard: "task.recovered",
     Unassign: "task.unassign",
     Cancel: "task.cancel",
+    Stopping: "task.stopping",
 }
 
 
@@ -69,10 +70,12 @@ async def note_result(c: Connection, fence: int, result_id: str) -> None:
 
 async def move(c: Connection, task_id: int, event: Event) -> Moved:
     """A move that no person asked for, audited in the same transaction if it changed anything. Raises as `tasks.move`."""
-    fence = event.fence if isinstance(event, Lose | Heard | Unassign) else None
-    reason = event.reason if isinstance(event, Lose | Cancel) else None
-    verb = _VERBS[type(event)]
-    return await tasks.noted_move(c, task_id, event, by="server", verb=verb, fence=fence, reason=reason)
+    fence = event.fence if isinstance(event, Lose | Heard | Unassign | Stopping) else None
+    facts: dict[str, object] = {"fence": fence, "reason": event.reason if isinstance(event, Lose | Cancel) else None}
+    if isinstance(event, Stopping):
+        report = event.report
+        facts |= {"cancel_id": report.cancel_id, "stage": report.stage, "reason": report.reason or None}
+    return await tasks.noted_move(c, task_id, event, by="server", verb=_VERBS[type(event)], **facts)
 
 
 async def give_back(c: Connection, task_id: int, fence: int, result: Result, detail: str) -> Moved:

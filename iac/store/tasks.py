@@ -5,13 +5,16 @@ Lock order, everywhere: the workspace's row, then the task's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from iac.domain.ladder import StopStep
 from iac.domain.lifecycle import Assign, Decision, Effect, Event, Queue, decide
+from iac.domain.limits import Defaults, Own
 from iac.domain.records import Confirmation, Status, Task
 from iac.errors import Conflict, NotFound
 from iac.store import audit, workspaces
@@ -23,7 +26,8 @@ COLUMNS = """
     t.retry_of, t.fence, t.attempt, t.assignment_id, t.agent_id, t.stage, t.cancel_id, t.cancel_reason, t.cancel_force,
     t.cancel_by, t.cancel_requested_at, t.confirmed_by, t.confirmed_at, t.confirm_comment, t.confirmed_digest,
     t.plan_digest, t.has_changes, t.exit_code, t.signal, t.reason, t.detail, t.result_id, t.state_safe, t.created_at,
-    t.queued_at, t.assigned_at, t.claimed_at, t.started_at, t.planned_at, t.finished_at, t.pool_id
+    t.queued_at, t.assigned_at, t.claimed_at, t.started_at, t.planned_at, t.finished_at, t.pool_id, t.timeout_s,
+    t.grace_s, t.cancel_steps, t.cancel_next_at, t.cancel_kill_at, t.cancel_deadline_at, t.cancel_overdue_at
 """
 FROM = "FROM task t JOIN workspace w ON w.id = t.workspace_id"
 _CONFIRMATION = ("confirmed_by", "confirmed_at", "confirm_comment", "confirmed_digest")
@@ -43,6 +47,7 @@ def from_row(row: Row) -> Task:
     values = {name: row[name] for name in Task.__struct_fields__ if name != "confirmation"}
     for name in _LISTS:
         values[name] = tuple(values[name])
+    values["cancel_steps"] = tuple(msgspec.convert(each, StopStep) for each in json.loads(values["cancel_steps"]))
     return Task(confirmation=confirmation, **values)
 
 
@@ -92,13 +97,25 @@ async def _move(c: Connection, task_id: int, event: Event) -> Moved:
     return Moved(before, decision.task, decision.effects)
 
 
-async def assign(c: Connection, task_id: int, *, agent_id: str, assignment_id: str) -> Task:
-    """T3: a new fence, and the log stream that belongs to it. Earlier streams of the task are closed.
+async def assign(
+    c: Connection, task_id: int, *, agent_id: str, assignment_id: str, defaults: Defaults | None = None
+) -> Task:
+    """T3: a new fence, the limits that hold now (`defaults`: where the workspace has none), and the log stream that belongs
+    to it. Earlier streams of the task are closed.
 
     Raises WorkspaceLocked for a task that may change state while somebody else holds its workspace.
     """
-    fence = await _lock_workspace(c, task_id, "nextval('fence')")
-    moved = await _move(c, task_id, Assign(agent_id=agent_id, assignment_id=assignment_id, fence=fence))
+    row = await c.first(
+        """SELECT nextval('fence') AS fence, t.phase, w.plan_timeout_s, w.apply_timeout_s, w.plan_grace_s, w.apply_grace_s
+           FROM workspace w JOIN task t ON t.workspace_id = w.id WHERE t.id = :id FOR NO KEY UPDATE OF w""",
+        id=task_id,
+    )
+    if row is None:
+        raise NotFound(f"There is no task {task_id}.")
+    limits = msgspec.convert(dict(row), Own).over(defaults or Defaults(), row["phase"])
+    event = Assign(agent_id=agent_id, assignment_id=assignment_id, fence=row["fence"], limits=limits)
+    moved = await _move(c, task_id, event)
+    fence = moved.task.fence
     await keep_lock(c, moved.task)
     await c.run(
         """WITH closed AS (UPDATE log_stream SET state = 'incomplete', closed_at = now()
@@ -135,9 +152,9 @@ async def next_fence(c: Connection) -> int:
     return int(await c.value("SELECT nextval('fence')"))
 
 
-async def _lock_workspace(c: Connection, task_id: int, value: str = "1") -> Any:  # noqa: ANN401 - what was asked for
-    return await c.value(
-        f"SELECT {value} FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE",
+async def _lock_workspace(c: Connection, task_id: int) -> None:
+    await c.run(
+        "SELECT 1 FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE",
         id=task_id,
     )
 
@@ -177,6 +194,8 @@ def changed_columns(before: Task, after: Task) -> dict[str, Any]:
     if after.confirmation is not None and after.confirmation != before.confirmation:
         by = after.confirmation
         columns.update(zip(_CONFIRMATION, (by.by, by.at, by.comment, by.plan_digest), strict=True))
+    if "cancel_steps" in columns:
+        columns["cancel_steps"] = msgspec.json.encode(after.cancel_steps).decode()
     return columns
 
 
@@ -290,6 +309,26 @@ async def noted_move(c: Connection, task_id: int, event: Event, /, *, by: str, v
     if moved.changed:
         await audit.note(c, by, verb, f"task-{task_id}", workspace=moved.task.workspace_id, **facts)
     return moved
+
+
+async def stopping(c: Connection) -> list[Task]:
+    """Those that are being cancelled and are not yet known to be overdue."""
+    rows = await c.all(f"SELECT {COLUMNS} {FROM} WHERE t.status = 'cancelling' AND t.cancel_overdue_at IS NULL")
+    return [from_row(row) for row in rows]
+
+
+async def note_overdue(c: Connection, task_id: int, fence: int) -> bool:
+    """Once for each stop, audited: its runner is there and the task has not ended. Whether that is news."""
+    row = await c.first(
+        """UPDATE task SET cancel_overdue_at = clock_timestamp() WHERE id = :id AND fence = :fence
+           AND status = 'cancelling' AND cancel_overdue_at IS NULL RETURNING workspace_id, cancel_id""",
+        id=task_id,
+        fence=fence,
+    )
+    if row is not None:
+        facts = {"workspace": row["workspace_id"], "fence": fence, "cancel_id": row["cancel_id"]}
+        await audit.note(c, "server", "task.cancel_overdue", f"task-{task_id}", **facts)
+    return row is not None
 
 
 async def unfinished_of(c: Connection, agent_id: str) -> Sequence[Task]:

@@ -18,6 +18,7 @@ COLUMNS = """
     w.id, w.name, w.description, w.execution_mode, w.engine, w.terraform_version, w.working_directory, w.auto_apply,
     w.provider_config, w.tags, w.lock_kind, w.lock_owner, w.lock_token, w.lock_reason, w.locked_at, w.state_fence,
     w.current_serial, w.lineage, w.state_uncertain, w.configuration_id, w.created_at, w.updated_at, w.pool_id,
+    w.plan_timeout_s, w.apply_timeout_s, w.plan_grace_s, w.apply_grace_s,
     (SELECT p.name FROM agent_pool p WHERE p.id = w.pool_id) AS pool_name,
     (SELECT count(*) FROM state_version s
      WHERE s.workspace_id = w.id AND s.verdict = 'quarantined' AND s.promoted_at IS NULL) AS states_apart
@@ -34,6 +35,10 @@ _CHANGEABLE = frozenset(
         "provider_config",
         "tags",
         "pool_id",
+        "plan_timeout_s",
+        "apply_timeout_s",
+        "plan_grace_s",
+        "apply_grace_s",
     }
 )
 _JSON = frozenset({"provider_config", "tags"})

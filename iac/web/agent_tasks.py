@@ -186,6 +186,8 @@ def data_body(data: TaskData) -> DataBody:
             assignment_id=order.assignment_id,
             fence=order.fence,
             attempt=order.attempt,
+            timeout_s=0.0 if data.limits is None else data.limits.timeout_s,
+            grace_s=None if data.limits is None else data.limits.grace_s,
             log_max_bytes=data.log_max_bytes,
         ),
         bundle=bundle,
@@ -270,7 +272,7 @@ def _results(api: Api, platform: Platform) -> None:
             raise Conflict("The assignment was ordered again meanwhile.", code="illegal_transition")
         try:
             if agent_reports.gives_back(held.phase, result):
-                detail = result.detail or "The agent lost its lease and stopped the plan."
+                detail = result.detail or f"Its agent stopped the plan ({result.reason})."
                 await platform.accessor.give_back(order_of(held), result, detail)
             else:
                 await platform.accessor.update_task(order_of(held), result, from_afar=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import msgspec
 from quart import Response, request
 
 from iac.actors.bell import first_of
+from iac.domain.cancel_bodies import cancel_view
 from iac.domain.live import Viewer
 from iac.domain.records import Task
 from iac.errors import IllegalTransition, RateLimited
@@ -102,7 +104,7 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
     """
     viewer = Viewer(offset)
     followed: tuple[int, str] | None = None
-    told: tuple[str, str | None] | None = None
+    told: tuple[object, ...] | None = None
     with platform.live.watch(task_id) as watch:
         while True:
             # Listened to before looking: what comes after the look rings.
@@ -124,11 +126,11 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
                 if gone is not None and viewer.reset(gone):
                     yield _reset_event(gone)
                 fence = None
-                if (task.status, task.stage) != told:
-                    told = (task.status, task.stage)
-                    yield sse.event("status", _status_of(task))
+                if (news := _news_of(task)) != told:
+                    told = news
+                    yield sse.event("status", _status_of(platform, task))
                 if rests:
-                    yield sse.event("end", {**_status_of(task), "offset": viewer.offset})
+                    yield sse.event("end", {**_status_of(platform, task), "offset": viewer.offset})
                     return
             elif isinstance(step, bytes):
                 live = watch.stream
@@ -163,13 +165,19 @@ async def _task_and_part(platform: Platform, task_id: int, offset: int, limit: i
     return await platform.read(tasks.get, task_id), await platform.log_cache.read(task_id, offset, limit)
 
 
-def _status_of(task: Task) -> dict[str, object]:
+def _news_of(task: Task) -> tuple[object, ...]:
+    """What a viewer is told of when it changes."""
+    return task.status, task.stage, task.cancel_steps, task.cancel_force, task.cancel_overdue_at
+
+
+def _status_of(platform: Platform, task: Task) -> dict[str, object]:
     return {
         "status": task.status,
         "phase": task.phase,
         "stage": task.stage,
         "outcome": task.outcome,
         "reason": task.reason,
+        "cancel": cancel_view(task, now=datetime.now(UTC), force_after_s=platform.fleet.times.force_after),
     }
 
 

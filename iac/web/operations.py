@@ -53,7 +53,8 @@ async def show(platform: Platform, task_id: int) -> bodies.TaskView:
 
 def _view(platform: Platform, task: Task, beside: _Beside) -> bodies.TaskView:
     plan = beside.plans.get(task.plan_task_id or task.id)
-    return views.task(task, plan, platform.dispatcher.wait_of(task), beside.names)
+    after = platform.fleet.times.force_after
+    return views.task(task, plan, platform.dispatcher.wait_of(task), beside.names, force_after_s=after)
 
 
 async def _task_and_beside(c: Connection, task_id: int) -> tuple[Task, _Beside]:
@@ -77,9 +78,18 @@ async def create(
     return (await shown(platform, [task]))[0]
 
 
-async def cancel(platform: Platform, task_id: int, *, by: str, force: bool, reason: str = "user") -> bodies.TaskView:
-    """Ends a waiting task at once; tells the runner of a running one to stop. Raises NotFound, AlreadyFinal."""
-    event = Cancel(cancel_id=new_id("can"), reason=reason, by=by, force=force)
+async def cancel(platform: Platform, task_id: int, *, by: str, force: bool, confirmed: bool = False) -> bodies.TaskView:
+    """Ends a waiting task at once; tells the runner of a running one to stop. Raises NotFound, AlreadyFinal, and Conflict
+    where it may not be forced.
+    """
+    event = Cancel(
+        cancel_id=new_id("can"),
+        reason="user",
+        by=by,
+        force=force,
+        confirmed=confirmed,
+        force_after_s=platform.fleet.times.force_after,
+    )
     moved = await _moved(platform, task_id, event, by=by, verb="task.cancel", force=force, cancel_id=event.cancel_id)
     if Effect.STOP in moved.effects:
         _stop(platform, moved)
@@ -88,12 +98,20 @@ async def cancel(platform: Platform, task_id: int, *, by: str, force: bool, reas
 
 def _stop(platform: Platform, moved: Moved) -> None:
     """Tells whoever runs it."""
-    task, fence = moved.task, moved.before.fence
-    if moved.before.agent_id == LOCAL:
-        platform.local.cancel(task.id, fence, force=task.cancel_force)
-    elif moved.before.agent_id is not None and task.cancel_id is not None:
-        wanted = Wanted(task_id=task.id, fence=fence, cancel_id=task.cancel_id, force=task.cancel_force)
-        platform.fleet.cancel(moved.before.agent_id, wanted, reason=task.cancel_reason or "user")
+    task, agent_id = moved.task, moved.before.agent_id
+    if task.cancel_id is None or agent_id is None:
+        return
+    wanted = Wanted(
+        task_id=task.id,
+        fence=moved.before.fence,
+        cancel_id=task.cancel_id,
+        force=task.cancel_force,
+        grace_s=task.grace_s,
+    )
+    if agent_id == LOCAL:
+        platform.local.cancel(wanted)
+    else:
+        platform.fleet.cancel(agent_id, wanted, reason=task.cancel_reason or "user")
 
 
 async def confirm(

@@ -131,11 +131,15 @@ def _views(api: Api, platform: Platform) -> None:
 
 def _decisions(api: Api, platform: Platform) -> None:
     @api.operation(
-        "POST", f"{ONE}/cancel", "Cancel a task; `force` does not wait for what Terraform is doing", tag=TAG, right="run",
-        body=bodies.CancelRequest, answer=bodies.TaskView, conflicts=("already_final",),
+        "POST", f"{ONE}/cancel", "Cancel a task; `force`, later, does not wait for what Terraform is doing", tag=TAG,
+        right="run", body=bodies.CancelRequest, answer=bodies.TaskView,
+        conflicts=("already_final", "not_cancelling", "force_too_early", "force_unconfirmed"),
     )  # fmt: skip
     async def cancel_task(call: Call[bodies.CancelRequest, NoQuery]) -> bodies.TaskView:
-        return await operations.cancel(platform, call.path["task_id"], by=call.by, force=call.body.force)
+        body = call.body
+        return await operations.cancel(
+            platform, call.path["task_id"], by=call.by, force=body.force, confirmed=body.confirm
+        )
 
     @api.operation(
         "POST", f"{ONE}/confirm", "Confirm a plan: exactly it will be applied", tag=TAG, right="run",

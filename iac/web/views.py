@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from iac.domain import access_bodies, bodies, pool_bodies
+from iac.domain.cancel_bodies import cancel_view
 from iac.domain.records import (
     AgentRecord,
     Allowance,
@@ -64,7 +66,9 @@ def audit_entry(record: AuditEntry) -> access_bodies.AuditView:
     return access_bodies.AuditView(**_same(record, access_bodies.AuditView))
 
 
-def task(record: Task, plan: PlanFacts | None, wait: Wait | None, names: Mapping[str, str]) -> bodies.TaskView:
+def task(
+    record: Task, plan: PlanFacts | None, wait: Wait | None, names: Mapping[str, str], *, force_after_s: float
+) -> bodies.TaskView:
     """`names` are those of the pool and the agent, by id."""
     shown_plan = None
     if plan is not None:
@@ -78,7 +82,7 @@ def task(record: Task, plan: PlanFacts | None, wait: Wait | None, names: Mapping
     return bodies.TaskView(
         plan=shown_plan,
         wait=None if wait is None else bodies.WaitView(**msgspec.structs.asdict(wait)),
-        cancel=_cancel(record),
+        cancel=cancel_view(record, now=datetime.now(UTC), force_after_s=force_after_s),
         pool_name=names.get(record.pool_id or ""),
         agent_name=names.get(record.agent_id or ""),
         **_same(record, bodies.TaskView, without={"plan", "wait", "cancel", "pool_name", "agent_name"}),
@@ -122,18 +126,6 @@ def _status(record: AgentRecord, leaving: bool) -> pool_bodies.AgentStatus:
     if not record.online:
         return "offline"
     return "online" if record.takes_tasks and not leaving else "draining"
-
-
-def _cancel(record: Task) -> bodies.CancelView | None:
-    if record.cancel_id is None:
-        return None
-    return bodies.CancelView(
-        id=record.cancel_id,
-        reason=record.cancel_reason or "",
-        by=record.cancel_by or "",
-        force=record.cancel_force,
-        requested_at=record.cancel_requested_at,
-    )
 
 
 def _same(record: msgspec.Struct, view: type[msgspec.Struct], without: Set[str] = frozenset()) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import trio.testing
 from iac.actors.agent_tree import Orders, run_agent
 from iac.actors.patience import AgentTimes
 from iac.agent_settings import AgentSettings
+from iac.domain.ladder import Ladder
 from iac.errors import StartFailed
-from iac.executor.process import Ladder
 from iac.executor.run import ExecutorPolicy
 from tests.fakes.agent_api import PATIENT, AgentApi
 from tests.fakes.fake_terraform import install

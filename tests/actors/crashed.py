@@ -9,14 +9,17 @@ from pathlib import Path
 
 import trio
 
+from iac.actors.local_runner import LADDERS
+from iac.actors.local_stops import LocalStops
 from iac.actors.recovery import Salvage, left_behind
 from iac.actors.running import Running
+from iac.domain.ladder import Ladder
 from iac.domain.log_transform import Transform
 from iac.domain.work import RunTask
 from iac.executor import workdir
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.leftovers import start_time_of
-from iac.executor.process import Ladder, write_pid_file
+from iac.executor.process import write_pid_file
 from iac.executor.run import ExecutorPolicy
 from iac.executor.workdir import Workdir
 from iac.store.database import Database
@@ -46,7 +49,8 @@ class Crashed:
         accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
         platform = StorePlatform(database, keyring, accessor, log_cache)
         await platform.prepare()
-        return cls(platform, tasks, running, Salvage(database, accessor, running, POLICY, tasks))
+        stops = LocalStops(lambda _task, fence, force: running.cancel(fence, force=force), LADDERS)
+        return cls(platform, tasks, running, Salvage(database, accessor, running, POLICY, stops, tasks))
 
     async def running_plan(self) -> tuple[RunTask, Workdir]:
         order = await self.platform.order("plan")

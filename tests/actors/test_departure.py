@@ -12,13 +12,14 @@ import trio.testing
 from iac.actors.agent_desk import Desk, Parts
 from iac.actors.canceller import canceller
 from iac.actors.connection import Line
-from iac.actors.departure import AFTER_HURRY, AFTERWARDS, stop_slowly
+from iac.actors.departure import stop_slowly
 from iac.actors.heartbeat import Pulse, Wake
 from iac.actors.host import Host
 from iac.actors.patience import AgentTimes, Complaints, Retries
 from iac.actors.running import Running, Seat
 from iac.actors.spool_room import SpoolRoom
 from iac.domain.agent_state import AgentState
+from iac.domain.ending import AFTER_HURRY, AFTERWARDS
 from iac.domain.messages import RunTaskOrder
 from iac.domain.records import Phase
 from iac.errors import Unavailable
@@ -78,7 +79,7 @@ async def test_applies_are_asked_before_plans_and_in_the_end_all_are_hurried(
 
     async def watch() -> None:
         began = trio.current_time()
-        for at in (179, 181, 254, 256, 299, 301):
+        for at in (179, 181, 254, 256, 289, 291):
             await trio.sleep_until(began + at)
             state = [bench.apply.scope.cancel_called, bench.plan.scope.cancel_called, bench.plan.hurry.is_set()]
             seen[str(at)] = sum(state)

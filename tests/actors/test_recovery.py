@@ -255,17 +255,26 @@ async def test_a_secret_output_that_the_apply_changed_is_still_masked_as_before(
     assert log.startswith("was ***\nwas ***\nwas ***\n[iac]")
 
 
-async def test_an_apply_that_never_came_to_its_plan_has_no_state_to_save(crashed: Crashed) -> None:
+@pytest.mark.parametrize("cancelling", [False, True])
+async def test_an_apply_that_never_came_to_its_plan_was_never_begun_and_is_over(
+    crashed: Crashed, cancelling: bool
+) -> None:
     await crashed.platform.upload_state(state(5))
     order, place = await crashed.running_apply()
     place.plan.unlink()
     workdir.write_file(place.state, state(5)[:20])  # it was being written
+    if cancelling:
+        await crashed.platform.cancel(order.task_id)
     await give_up_what_was_running(crashed.platform.database)
 
     await crashed.collect()
 
     task = await crashed.platform.task(order.task_id)
-    assert "unchanged" in (task.detail or "")
+    ended = ("cancelled", "user") if cancelling else ("failed", "never_started")
+    assert (task.status, task.reason) == ended
+    assert "nothing was changed" in (task.detail or "")
+    held = await crashed.platform.database.tx(workspaces.get, crashed.platform.workspace)
+    assert held.lock is None
     assert [verdict for verdict, _, _ in await crashed.platform.states()] == ["current"]
     assert left_behind(crashed.tasks) == []
 

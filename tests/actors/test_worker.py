@@ -15,10 +15,14 @@ from iac.actors.canceller import CancelTask, canceller
 from iac.actors.local_runner import QUEUED_ORDERS, LocalRunner
 from iac.actors.running import Running
 from iac.actors.worker import Execute, worker
+from iac.domain.messages import Wanted
 from iac.domain.records import LOCAL, Task
 from iac.domain.work import RunTask
 from tests.actors.orders import order
 from tests.fakes.memory_accessor import new_task
+
+CANCEL = Wanted(task_id=1, fence=1, cancel_id="can-1")
+FORCE = replace(CANCEL, force=True)
 
 
 @dataclass
@@ -84,7 +88,7 @@ async def test_a_cancelled_order_winds_down_and_the_others_go_on(autojump_clock:
         runner.deliver(order(1))
         runner.deliver(order(2))
         await trio.sleep(5)
-        runner.cancel(1, 1, force=False)
+        runner.cancel(CANCEL)
         await trio.sleep(20)
 
     assert execute.ended == [(8, 1, "cancelled"), (10, 2, "done")]
@@ -95,9 +99,9 @@ async def test_force_shortens_the_wind_down(autojump_clock: trio.testing.MockClo
     async with local(execute) as (runner, _):
         runner.deliver(order(1))
         await trio.sleep(1)
-        runner.cancel(1, 1, force=False)
+        runner.cancel(CANCEL)
         await trio.sleep(1)
-        runner.cancel(1, 1, force=True)
+        runner.cancel(FORCE)
         await trio.sleep(1)
 
     assert execute.ended == [(2, 1, "cancelled")]
@@ -110,11 +114,11 @@ async def test_a_cancel_works_on_either_side_of_its_order(
     execute = Executor()
     async with local(execute) as (runner, _):
         if cancel_first:
-            runner.cancel(1, 1, force=False)
+            runner.cancel(CANCEL)
             await trio.testing.wait_all_tasks_blocked()
         runner.deliver(order(1))
         if not cancel_first:
-            runner.cancel(1, 1, force=False)
+            runner.cancel(CANCEL)
         await trio.sleep(1)
 
     assert [(at, how) for at, _, how in execute.ended] == [(0, "cancelled")]
@@ -170,7 +174,7 @@ async def test_a_cancel_during_the_drain_still_works(autojump_clock: trio.testin
         runner.deliver(order(1))
         await trio.sleep(1)
         runner.drain()
-        runner.cancel(1, 1, force=False)
+        runner.cancel(CANCEL)
         await runner.ended.wait()
 
     assert execute.ended == [(1, 1, "cancelled")]

@@ -7,9 +7,13 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 
+from iac.domain.agent_session import Times
+from iac.domain.ladder import Ladder
+from iac.executor.run import ExecutorPolicy
 from tests.cli.running import CommandLine, OnTerminal, in_background, on_terminal, read_until
 from tests.fakes.fake_terraform import install
 from tests.harness.server import PATIENT, RunningServer, running_server
@@ -26,11 +30,13 @@ output "secret" {
 
 
 @asynccontextmanager
-async def faked(tmp_path: Path, database_url: str, scenario: Mapping[str, object]) -> AsyncIterator[RunningServer]:
+async def faked(
+    tmp_path: Path, database_url: str, scenario: Mapping[str, object], **more: Any
+) -> AsyncIterator[RunningServer]:
     """A server whose Terraform behaves like this, with a workspace `w` that has a configuration."""
     install(tmp_path / "bin", scenario)
     env = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    async with running_server(tmp_path / "data", database_url, env=env) as server:
+    async with running_server(tmp_path / "data", database_url, env=env, **more) as server:
         await server.workspace("w", {"main.tf": ""})
         yield server
 
@@ -203,12 +209,18 @@ async def test_detaching_leaves_the_task_running(iac: CommandLine, tmp_path: Pat
 
 async def test_a_second_ctrl_c_offers_force(iac: CommandLine, tmp_path: Path, database_url: str) -> None:
     stubborn = {"commands": {"plan": {"sleep": "forever", "lines": ["working on it"], "ignore_sigterm": -1}}}
-    async with faked(tmp_path, database_url, stubborn) as server:
+    policy = ExecutorPolicy(plan_ladder=Ladder(120, second=0.5), log_interval=0.02)
+    async with faked(tmp_path, database_url, stubborn, policy=policy, times=Times(force_after=0)) as server:
 
         def force(shown: OnTerminal) -> None:
             shown.until("working on it")
             shown.interrupt()
             shown.until("watching:")
+            shown.interrupt()
+            shown.until("[f]orce, [d]etach, [k]eep waiting:")
+            shown.type("f\n")
+            shown.until("was asked to stop")  # what nobody has cancelled yet is not forced at once
+            shown.until("killed in 2 min")
             shown.interrupt()
             shown.until("[f]orce, [d]etach, [k]eep waiting:")
             shown.type("f\n")

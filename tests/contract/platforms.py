@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Protocol
 from iac.actors.dispatcher import order_of
 from iac.domain.archives import File, digest, write_archive
 from iac.domain.lifecycle import Cancel, Confirm, Lose, Resolve, Unassign
-from iac.domain.records import Action, Task
+from iac.domain.records import Action, StateVersion, Task
 from iac.domain.work import BundleVariable, RunTask
 from iac.executor.accessor import DataAccessor
 from iac.executor.accessor_local import Changes, LocalDataAccessor
@@ -22,7 +22,7 @@ from iac.store.database import Database, open_database
 from iac.store.identity import new_id
 from iac.store.log_cache import LogCache
 from iac.store.sealing import Keyring
-from tests.fakes.memory_accessor import MemoryAccessor
+from tests.fakes.memory_accessor import MemoryAccessor, Stored
 
 ARCHIVE = write_archive({"main.tf": File(b'resource "terraform_data" "a" {}')})
 SECRET = BundleVariable(key="secret", value="s3cr3t-value", category="terraform", hcl=False, sensitive=True)
@@ -61,6 +61,9 @@ class PlatformUnderTest(Protocol):
     async def states(self) -> list[tuple[str, int, bytes]]:
         """Verdict, serial and bytes of every stored state, oldest first; superseded ones count as current once."""
 
+    async def checkpoints(self) -> list[tuple[str, int, bytes]]:
+        """Likewise of those that came while their apply ran."""
+
     async def progress(self, task_id: int) -> dict[str, str]: ...
 
 
@@ -97,7 +100,13 @@ class MemoryPlatform:
         return self.accessor.log(order), self.accessor.streams[order.task_id, order.fence].state
 
     async def states(self) -> list[tuple[str, int, bytes]]:
-        return [(kept.verdict, -1 if kept.serial is None else kept.serial, kept.data) for kept in self.accessor.stored]
+        return [self._shown(kept) for kept in self.accessor.stored if kept.verdict != "checkpoint"]
+
+    async def checkpoints(self) -> list[tuple[str, int, bytes]]:
+        return [self._shown(kept) for kept in self.accessor.stored if kept.partial]
+
+    def _shown(self, kept: Stored) -> tuple[str, int, bytes]:
+        return kept.verdict, -1 if kept.serial is None else kept.serial, kept.data
 
     async def progress(self, task_id: int) -> dict[str, str]:
         return {entry.address: entry.status for entry in self.accessor.progress}
@@ -189,7 +198,14 @@ class StorePlatform:
 
     async def states(self) -> list[tuple[str, int, bytes]]:
         # A page is newest first, and has no checkpoints: those are for a rainy day.
-        found = await self.database.tx(statefiles.page, self.workspace, limit=200, before=None)
+        return await self._stored(await self.database.tx(statefiles.page, self.workspace, limit=200, before=None))
+
+    async def checkpoints(self) -> list[tuple[str, int, bytes]]:
+        page = statefiles.page
+        found = await self.database.tx(page, self.workspace, limit=200, before=None, verdicts=statefiles.APART)
+        return await self._stored([version for version in found if version.partial])
+
+    async def _stored(self, found: Sequence[StateVersion]) -> list[tuple[str, int, bytes]]:
         kept: list[tuple[str, int, bytes]] = []
         for version in reversed(found):
             data = await self.database.tx(statefiles.download, self.keyring, self.workspace, version.id, by="test")

@@ -179,6 +179,44 @@ async def test_a_checkpoint_is_kept_and_does_not_hide_the_final_state(platform: 
     assert ("current", 1, state(1)) in await platform.states()
 
 
+async def test_of_the_checkpoints_only_the_newest_is_kept_and_a_late_copy_changes_nothing(
+    platform: PlatformUnderTest,
+) -> None:
+    order = await applying(platform)
+    save = platform.accessor.save_state_version
+
+    verdicts = [(await save(order, push(state(serial), partial=True))).verdict for serial in (1, 3, 2)]
+
+    assert verdicts == ["checkpoint", "checkpoint", "duplicate"]
+    assert await platform.checkpoints() == [("checkpoint", 3, state(3))]
+    assert (await save(order, push(state(4)))).verdict == "current"
+    assert (await save(order, push(state(3), partial=True))).verdict == "duplicate"
+    assert await platform.checkpoints() == []
+    assert await platform.states() == [("current", 4, state(4))]
+
+
+async def test_a_last_state_that_nobody_can_read_leaves_the_checkpoint(platform: PlatformUnderTest) -> None:
+    order = await applying(platform)
+    await platform.accessor.save_state_version(order, push(state(1), partial=True))
+
+    assert (await platform.accessor.save_state_version(order, push(b"{"))).verdict == "quarantined"
+
+    assert await platform.checkpoints() == [("checkpoint", 1, state(1))]
+
+
+async def test_checkpoints_of_an_abandoned_apply_are_kept_apart_the_newest_of_them(platform: PlatformUnderTest) -> None:
+    order = await applying(platform)
+    await platform.lose(order)
+    await platform.resolve(order.task_id)
+
+    for serial in (1, 2):
+        receipt = await platform.accessor.save_state_version(order, push(state(serial), partial=True))
+        assert receipt.verdict == "quarantined"
+    assert await platform.checkpoints() == [("quarantined", 2, state(2))]
+    assert (await platform.accessor.save_state_version(order, push(state(2)))).verdict == "quarantined"
+    assert await platform.checkpoints() == []
+
+
 @pytest.mark.parametrize(
     ("sent", "serial", "why"),
     [

@@ -69,6 +69,7 @@ class Agent:
             usage=(0.1, 0.2),
             disk_free=ROOM,
             view=lambda fence: Progress("planning", 9, 5),
+            now=self.now,
         )
 
 

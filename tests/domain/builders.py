@@ -36,6 +36,7 @@ def a_task(**facts: object) -> Task:
         "cancel_force": False,
         "state_safe": True,
         "created_at": NOW,
+        "cancel_steps": (),
     }
     chosen: dict[str, Any] = {**_NOTHING, **usual, **facts}
     return Task(**chosen)
@@ -58,6 +59,7 @@ def a_workspace(**facts: object) -> Workspace:
         "current_serial": None,
         "lineage": None,
         "state_uncertain": False,
+        "states_apart": 0,
         "configuration_id": None,
         "created_at": NOW,
         "updated_at": NOW,

@@ -22,7 +22,7 @@ def test_a_cancellation_stops_once_and_is_acknowledged_each_time() -> None:
     first = agent.hear(cancel())
     assert stops(first) == [(1, False)]
     assert [(ack.stage, ack.deadline_s) for ack in said(first, CancelAck)] == [("received", 45.0)]
-    assert said(agent.state.stepped(1, "sigterm"), CancelAck)[0].stage == "sigterm"
+    assert said(agent.state.stepped(1, "sigterm", agent.now), CancelAck)[0].stage == "sigterm"
     again = agent.hear(cancel())
     assert (stops(again), said(again, CancelAck)[0].stage) == ([], "sigterm")
     assert agent.beat().tasks[0].stage == "cancelling"
@@ -59,18 +59,30 @@ def test_a_cancellation_in_an_answer_to_a_heartbeat_is_obeyed() -> None:
 def test_a_status_over_http_stops_and_the_cancellation_is_acknowledged_later() -> None:
     agent = Agent()
     agent.hear(order(1))
-    assert stops(agent.state.told_cancelling(1)) == [(1, False)]
-    assert said(agent.state.stepped(1, "sigterm"), CancelAck) == []
+    assert stops(agent.state.told_cancelling(1, agent.now)) == [(1, False)]
+    assert said(agent.state.stepped(1, "sigterm", agent.now), CancelAck) == []
     later = agent.hear(cancel())
     assert (stops(later), said(later, CancelAck)[0].stage) == ([], "sigterm")
 
 
-def test_a_time_limit_fails_the_task_whoever_notices_it() -> None:
+@pytest.mark.parametrize(("ordered", "given"), [(30, None), (999, 30)])
+def test_a_time_limit_counts_from_the_claim_and_fails_the_task(ordered: float, given: float | None) -> None:
     agent = Agent()
-    agent.hear(order(1, timeout_s=30))
+    agent.hear(order(1, "apply", timeout_s=ordered))
+    agent.now += 500
+    assert stops(agent.state.tick(agent.now)) == [], "what was not begun has not used up anything"
+    agent.state.claimed(1, agent.now, timeout_s=given, grace_s=None)
+    agent.state.claimed(1, agent.now + 20, timeout_s=given, grace_s=None)  # the answer came twice
     assert stops(agent.state.tick(agent.now + 29)) == []
-    assert stops(agent.state.tick(agent.now + 30)) == [(1, False)]
+    overdue = agent.state.tick(agent.now + 30)
+    assert stops(overdue) == [(1, False)]
     assert agent.state.why_stopped(1) == "timeout"
+    [ack] = said(overdue, CancelAck)
+    assert (ack.cancel_id, ack.reason, ack.stage) == ("asg-1:timeout", "timeout", "received")
+
+
+def test_a_time_limit_of_the_servers_own_fails_the_task_as_well() -> None:
+    agent = Agent()
     agent.hear(order(2))
     agent.hear(cancel(2, reason="timeout"))
     assert agent.state.why_stopped(2) == "timeout"

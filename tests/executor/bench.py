@@ -5,8 +5,9 @@ from pathlib import Path
 
 import trio
 
+from iac.domain.ladder import Ladder
 from iac.executor.leftovers import find_leftovers
-from iac.executor.process import Ended, Ladder, ProcessFacts, run_terraform
+from iac.executor.process import Ended, ProcessFacts, run_terraform
 from iac.executor.shimming import open_shim
 from tests.fakes.fake_terraform import install, ledger_of
 

@@ -13,8 +13,8 @@ import trio
 
 from iac.domain import states
 from iac.executor import workdir
-from iac.executor.checkpoints import Snapshot, whole_state, with_checkpoints
-from iac.executor.run import Run, StepFailed
+from iac.executor.checkpoints import whole_state, with_checkpoints
+from iac.executor.run import Run, StepFailed, sha256
 from tests.executor.bench import appears
 from tests.executor.test_left_state import state
 from tests.executor.workbench import POLICY, Workbench, becomes, fake, real
@@ -178,28 +178,23 @@ async def test_checkpoints_go_on_while_terraform_is_asked_to_stop(tmp_path: Path
 
 
 @pytest.mark.parametrize("size", [0, 40, -1])
-async def test_a_torn_file_is_waited_for_until_it_is_whole(tmp_path: Path, size: int) -> None:
+async def test_a_torn_file_is_no_state_until_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     path, whole = tmp_path / "terraform.tfstate", state(3)
     path.write_bytes(whole[:size])
-    found: list[Snapshot | None] = []
-
-    async def look() -> None:
-        while not found or found[-1] is None:
-            found.append(await whole_state(path))
-
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(look)
-            await trio.to_thread.run_sync(path.write_bytes, whole)
-    assert found[-1] is not None
-    assert found[-1].data == whole
+    with monkeypatch.context() as patched:
+        patched.setattr("iac.executor.checkpoints.HUNT_WITHIN", 0.2)
+        assert await whole_state(path) is None
+    path.write_bytes(whole)
+    found = await whole_state(path)
+    assert found is not None
+    assert (found.data, found.sha256) == (whole, sha256(whole))
 
 
-async def test_a_file_that_is_never_whole_is_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_is_not_there_is_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iac.executor.checkpoints.HUNT_WITHIN", 0.05)
     assert await whole_state(tmp_path / "nowhere") is None
-    (tmp_path / "torn").write_bytes(state(3)[:-1])
-    assert await whole_state(tmp_path / "torn") is None
 
 
 async def test_terraform_itself_leaves_a_state_to_send_after_each_resource(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from iac.executor import left_state
 from iac.executor.left_state import Found, StateLost, dumped_state
 from iac.executor.workdir import Workdir
 from tests.executor.bench import appears
-from tests.executor.workbench import fake
+from tests.executor.workbench import POLICY, becomes, fake
 from tests.fakes.fake_terraform import ledger_of
 
 LINEAGE = "11111111-2222-3333-4444-555555555555"
@@ -215,3 +216,54 @@ async def test_a_quarantined_state_is_safe_and_the_log_says_why(tmp_path: Path) 
     assert [stored.verdict for stored in bench.accessor.stored] == ["quarantined"]
     assert "quarantined" in bench.log(order)
     assert "lineage" in bench.log(order)
+
+
+# Nothing can be read: the newest that could be is sent as a checkpoint, and so is what the apply began with
+
+
+async def test_when_nothing_can_be_read_the_state_before_the_apply_is_sent_as_a_checkpoint(tmp_path: Path) -> None:
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    half = {"../state/terraform.tfstate": '{"half'}
+    bench = fake(tmp_path, apply={"no_state": True, "ready_file": str(ready), "until": str(go), "write_files": half})
+    bench.accessor.set_state(state(3))
+    order = await bench.confirmed()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.run, order)
+        await appears(ready)
+        bench.accessor.set_state(state(5))  # somebody replaced it; otherwise it would be known already
+        go.touch()
+
+    assert bench.accessor.results[-1].state_safe is False
+    assert [(kept.verdict, kept.data) for kept in bench.accessor.stored] == [("checkpoint", state(3))]
+    assert "the newest that could be read" in bench.log(order)
+
+
+async def test_when_nothing_can_be_read_the_newest_state_that_was_not_sent_yet_is(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    half = {"../state/terraform.tfstate": '{"half'}
+    bench = fake(tmp_path, apply={"no_state": True, "early_state": {}, "until": str(go), "write_files": half})
+    bench.policy = replace(POLICY, checkpoint_every=0.02)
+    bench.__post_init__()
+    order = await bench.confirmed()
+    bench.accessor.down["save_state_version"] = 1_000_000
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.run, order)
+        await becomes(lambda: bench.accessor.called["save_state_version"] > 0)
+        go.touch()
+        await becomes(lambda: bench.events("apply")[-1] == "stop")
+        bench.accessor.down.clear()
+
+    assert [(kept.verdict, kept.serial) for kept in bench.accessor.stored] == [("checkpoint", 1)]
+    assert bench.task(order).status == "lost"
+
+
+async def test_a_disk_that_is_full_is_named_when_terraform_put_its_state_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iac.executor.steps.has_no_room", lambda place, size: True)
+    bench, _, result = await apply_with(
+        tmp_path, exit=1, write_files={"errored.tfstate": state(9).decode()}, no_state=True
+    )
+    assert (result.status, result.reason, result.exit_code) == ("failed", "storage_full", 1)
+    assert "was full" in result.detail
+    assert [kept.verdict for kept in bench.accessor.stored] == ["current"]

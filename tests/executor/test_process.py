@@ -9,16 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from iac.domain.ladder import APART, Ladder, LadderStep
 from iac.executor.leftovers import alive, start_time_of
-from iac.executor.process import (
-    APART,
-    DIE_WITHIN,
-    Ladder,
-    LadderStep,
-    ProcessFacts,
-    _note,
-    _stop,
-)
+from iac.executor.process import DIE_WITHIN, ProcessFacts, Wishes, _note, _stop
 from tests.executor.bench import Bench, appears, child
 from tests.fakes.fake_terraform import ledger_of
 
@@ -84,7 +77,7 @@ async def test_hurry_cuts_the_grace_short(tmp_path: Path) -> None:
     bench = Bench(tmp_path, sleep="forever", ignore_sigterm=1)
     hurry = trio.Event()
 
-    facts = await bench.run_and_cancel(bench.ready, hurry=hurry, on_step=lambda step: hurry.set())
+    facts = await bench.run_and_cancel(bench.ready, wishes=Wishes(hurry), on_step=lambda step: hurry.set())
 
     assert facts.steps == [FIRST, SECOND]
     assert facts.ended is not None
@@ -233,7 +226,7 @@ async def test_a_process_that_survives_sigkill_is_given_up_in_the_end(
     undying, facts = Undying(), ProcessFacts()
     note = partial(_note, facts, lambda step: None)
     start = trio.current_time()
-    await _stop(undying, Ladder(grace=300, second=10), trio.Event(), note)
+    await _stop(undying, Ladder(grace=300, second=10), Wishes(), note)
 
     assert facts.steps == [FIRST, SECOND, KILL, LadderStep.GAVE_UP]
     assert [time - start for time in undying.sigterms] == [0, 300]
@@ -250,6 +243,6 @@ async def test_two_sigterms_are_never_so_close_that_the_kernel_merges_them(
     hurry.set()
     start = trio.current_time()
 
-    await _stop(undying, Ladder(grace), hurry, lambda step: None)
+    await _stop(undying, Ladder(grace), Wishes(hurry), lambda step: None)
 
     assert [time - start for time in undying.sigterms] == [0, APART]

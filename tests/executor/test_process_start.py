@@ -10,14 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from iac.domain.ladder import LadderStep
 from iac.executor.leftovers import start_time_of
-from iac.executor.process import (
-    LadderStep,
-    PidRecord,
-    ProcessFacts,
-    read_pid_file,
-    write_pid_file,
-)
+from iac.executor.process import PidRecord, ProcessFacts, read_pid_file, write_pid_file
 from iac.executor.shimming import ProcessStartFailed
 from tests.executor.bench import Bench
 from tests.fakes.fake_terraform import ledger_of

@@ -8,8 +8,9 @@ from typing import Any
 
 import trio
 
+from iac.domain.ladder import Ladder
 from iac.executor.leftovers import alive, find_leftovers, start_time_of
-from iac.executor.process import Ended, Ladder, ProcessFacts, run_terraform
+from iac.executor.process import Ended, ProcessFacts, run_terraform
 from iac.executor.shimming import open_shim
 from tests.executor.bench import appears
 

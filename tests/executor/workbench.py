@@ -10,13 +10,13 @@ from typing import Any
 
 import trio
 
+from iac.domain.ladder import Ladder
 from iac.domain.records import Action, Task
 from iac.domain.rendering import StageMark, parse_marker
 from iac.domain.work import Result, RunTask
 from iac.executor.binaries import Binaries, BinarySettings
 from iac.executor.executor import TerraformExecutor
 from iac.executor.leftovers import find_leftovers
-from iac.executor.process import Ladder
 from iac.executor.run import ExecutorPolicy
 from iac.executor.terraform import CLI_CONFIG, machine_environment
 from tests.executor.bench import appears

@@ -35,6 +35,10 @@ STRAIGHT = [("pending", "queued"), ("queued", "assigned"), ("assigned", "running
 """The moves of a plan to which nothing happened."""
 
 
+def stages_of(cancel: Mapping[str, Any]) -> list[str]:
+    return [step["stage"] for step in cancel["steps"]]
+
+
 def noting(heard: list[Message], *types: str) -> Callable[[Message], list[Message]]:
     """Everything passes; messages of these types are noted, as soon as they were sent."""
 
@@ -109,8 +113,17 @@ class Scene:
         """Until the stand-in was started so often with this command."""
         await becomes(lambda: len(self.oracle.events(command)) >= times)
 
-    async def cancel(self, task: int) -> None:
-        await self.call("POST", f"/tasks/{task}/cancel", json={})
+    async def cancel(self, task: int, *, expect: int = 200, **body: Any) -> Any:
+        return await self.call("POST", f"/tasks/{task}/cancel", json=body, expect=expect)
+
+    async def reaches(self, task: int, stage: str) -> dict[str, Any]:
+        """The task's cancellation, as soon as its stop has come to this stage."""
+        with trio.fail_after(PATIENT):
+            while True:
+                cancel: dict[str, Any] = (await self.shown(task))["cancel"] or {"steps": []}
+                if stage in stages_of(cancel):
+                    return cancel
+                await trio.sleep(0.02)
 
     async def confirmed_apply(self) -> int:
         """A task of `w` whose apply begins by itself after its plan."""
@@ -184,13 +197,18 @@ class KillableScene(Scene):
 
 @asynccontextmanager
 async def a_killable_scene(
-    tmp_path: Path, database_url: str, *, times: Mapping[str, float] | None = None, clock_off: float = 0.0
+    tmp_path: Path,
+    database_url: str,
+    *,
+    times: Mapping[str, float] | None = None,
+    clock_off: float = 0.0,
+    more_env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[KillableScene]:
     """Checked by the oracle, through the last server, when the body has ended. The server's wall clock is ahead by
-    `clock_off` seconds.
+    `clock_off` seconds; `more_env` are more settings of the server.
     """
     stage = Stage(tmp_path)
-    env = {**as_environment(times or {}), **stage.env}
+    env = {**as_environment(times or {}), **stage.env, **(more_env or {})}
     async with AsyncExitStack() as servers:
 
         async def start() -> Killable:

@@ -78,6 +78,27 @@ async def test_it_sees_a_task_that_nobody_answers_for(tmp_path: Path, database_u
         assert await oracle.broken() == [f"I10 nobody answers for task {task}, which is assigned"]
 
 
+async def test_a_checkpoint_may_go_only_when_a_newer_state_of_its_assignment_is_there(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with a_scene(tmp_path, database_url, checked=False) as scene, scene.agent():
+        await scene.server.until(await scene.confirmed_apply(), "succeeded")
+        copied = """INSERT INTO state_version (id, workspace_id, serial, lineage, sha256, size, verdict, task_id, fence,
+                                               partial, terraform_version, resource_count, data, created_by)
+                    SELECT 'older', workspace_id, {serial}, lineage, 'x', size, 'checkpoint', task_id, {fence}, {partial},
+                           terraform_version, resource_count, data, created_by
+                    FROM state_version WHERE verdict = 'current'"""
+        for serial, fence, partial, broken in (
+            ("serial", "fence", "true", 0),
+            ("serial + 1", "fence", "true", 1),
+            ("serial", "fence - 1", "true", 2),
+            ("serial", "fence", "false", 3),
+        ):
+            await statement(database_url, copied.format(serial=serial, fence=fence, partial=partial))
+            await statement(database_url, "DELETE FROM state_version WHERE id = 'older'")
+            assert await scene.oracle.count("SELECT count(*) FROM oracle_broken") == broken
+
+
 async def test_the_stand_in_tells_when_a_copy_of_its_task_still_runs(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     terraform = install(tmp_path, {"ledger": str(ledger), "commands": {"plan": {"sleep": "forever"}}})

@@ -15,7 +15,7 @@ import msgspec
 from iac.actors.agent_assembly import agent_policy
 from iac.actors.patience import AgentTimes
 from iac.domain.agent_session import Times
-from iac.executor.process import Ladder
+from iac.domain.ladder import Ladder
 from iac.executor.run import ExecutorPolicy
 
 SCALE = 0.05

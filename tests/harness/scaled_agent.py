@@ -12,8 +12,8 @@ import trio
 
 from iac import telemetry
 from iac.actors.agent_tree import Orders, run_agent
-from iac.actors.supervision import ungrouped
-from iac.agent import leave_now, obey_signals, settings_of
+from iac.actors.supervision import leave_now, obey_signals, ungrouped
+from iac.agent import settings_of
 from iac.errors import StartFailed
 from tests.harness.scaled import AGENT, AGENT_POLICY, times_in
 
@@ -24,7 +24,7 @@ async def live(env: dict[str, str], over: Mapping[str, float]) -> None:
     orders, times = Orders(overdue=leave_now), replace(AGENT, **over)
     with ungrouped(StartFailed):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(obey_signals, orders, deaf=times.deaf))
+            nursery.start_soon(partial(obey_signals, orders.stop, orders.hurry, leave_now, deaf=times.deaf))
             await run_agent(settings, env, orders=orders, times=times, policy=AGENT_POLICY)
             nursery.cancel_scope.cancel()
 

@@ -5,31 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import msgspec
 import trio
 
 from iac import telemetry
-from iac.actors.supervision import stop_signals, ungrouped
+from iac.actors.supervision import leave_now, obey_signals, ungrouped
 from iac.errors import StartFailed
 from iac.server import run_server
 from iac.settings import ServerSettings
-from tests.harness.scaled import POLICY, SERVER, times_in
+from tests.harness.scaled import AGENT, POLICY, SERVER, times_in
+from tests.harness.server import limits_of
 
 
 async def serve(env: dict[str, str], over: Mapping[str, float]) -> None:
-    """The first signal stops it, the second hurries."""
     stop, hurry = trio.Event(), trio.Event()
-    settings = ServerSettings.from_env(env)
+    settings = replace(ServerSettings.from_env(env), limits=limits_of(POLICY))
     telemetry.configure(settings.log_level, settings.log_format)
-
-    async def obey() -> None:
-        async for _ in stop_signals():
-            (hurry if stop.is_set() else stop).set()
-
     with ungrouped(StartFailed):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(obey)
+            nursery.start_soon(partial(obey_signals, stop, hurry, leave_now, deaf=AGENT.deaf))
             times = msgspec.structs.replace(SERVER, **over)
             await run_server(settings, env, stop=stop, hurry=hurry, policy=POLICY, times=times)
             nursery.cancel_scope.cancel()

@@ -14,7 +14,8 @@ import httpx
 import trio
 
 from iac.domain.agent_session import Times
-from iac.executor.process import Ladder
+from iac.domain.ladder import Ladder
+from iac.domain.limits import Defaults, Limits
 from iac.executor.run import ExecutorPolicy
 from iac.server import run_server
 from iac.settings import ServerSettings
@@ -25,6 +26,14 @@ PATIENT = 60.0
 QUICK = ExecutorPolicy(
     plan_ladder=Ladder(grace=1.0, second=0.5), apply_ladder=Ladder(grace=2.0, second=0.5), log_interval=0.02
 )
+
+
+def limits_of(policy: ExecutorPolicy) -> Defaults:
+    """The server says how patient executors are, and in tests that is what the policy says. Hours for all the rest."""
+    return Defaults(
+        plan=Limits(timeout_s=7200, grace_s=policy.plan_ladder.grace),
+        apply=Limits(timeout_s=7200, grace_s=policy.apply_ladder.grace),
+    )
 
 
 def environment() -> dict[str, str]:
@@ -95,9 +104,8 @@ async def running_server(
     **settings: Any,
 ) -> AsyncIterator[RunningServer]:
     """A server on a port of its own; stopped, in a hurry, when the body ends."""
-    chosen = ServerSettings(
-        **{"bind": "127.0.0.1:0", "data_dir": data_dir, "database_url": database_url, "admin_token": TOKEN, **settings}
-    )
+    usual = {"bind": "127.0.0.1:0", "data_dir": data_dir, "database_url": database_url, "admin_token": TOKEN}
+    chosen = ServerSettings(**{**usual, "limits": limits_of(policy), **settings})
     stop, hurry = trio.Event(), trio.Event()
     async with trio.open_nursery() as nursery:
         run = partial(

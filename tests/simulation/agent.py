@@ -12,10 +12,9 @@ from iac.domain.agent_reports import NEVER_STARTED
 from iac.domain.agent_state import AgentState
 from iac.domain.holding import Progress
 from iac.domain.messages import CancelTaskOrder, FromServer, HeartbeatAck, Welcome
-from iac.domain.records import Phase
 from iac.domain.work import Result, RunTask
 from iac.errors import IacError, LogRefused
-from tests.simulation.host import STOP_TAKES, Run
+from tests.simulation.host import Run
 from tests.simulation.oracle import Violated, words
 from tests.simulation.program import Program
 from tests.simulation.server import Claimed
@@ -60,8 +59,7 @@ class Agent(Program):
             return
         self.alive = True
         self.life += 1
-        stop_takes: dict[Phase, float] = {"plan": STOP_TAKES["plan"], "apply": 315.0}
-        self._state = AgentState(plan_limit=2, stop_takes=stop_takes, disk_reserve=0)
+        self._state = AgentState(plan_limit=2, disk_reserve=0)
         self._jobs: dict[int, Job] = {}
         self._conn_seq = 0
         self._tries = 0
@@ -135,7 +133,7 @@ class Agent(Program):
         sent_at = self.clock.read()
         hello = self._state.hello(
             agent_id=self.agent_id, boot_id=link.boot_id, conn_seq=link.conn_seq, version="", disk_free=1,
-            view=lambda _: Progress(),
+            view=lambda _: Progress(), now=self.clock.read(),
         )  # fmt: skip
         self._hello_sent_at = sent_at
         self._send(self._server.hear(self.agent_id, link, hello))
@@ -206,7 +204,7 @@ class Agent(Program):
         self._unanswered[self._seq] = self.clock.read()
         beat = self._state.heartbeat(
             agent_id=self.agent_id, boot_id=self._link.boot_id, seq=self._seq, usage=(0.0, 0.0), disk_free=1,
-            view=lambda _: Progress(),
+            view=lambda _: Progress(), now=self.clock.read(),
         )  # fmt: skip
         self._send(self._server.hear(self.agent_id, self._link, beat))
         self._perform(self._state.unheard())

@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 import trio
 
-from tests.soak.report import text
+from tests.soak.report import Report, text
 from tests.soak.run import soak
 
+INTERRUPTED = 130
 RESULTS = Path("soak-report.json")
 
 
@@ -37,12 +38,14 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="iac-soak-"))
     root.chmod(0o755)
     sys.stderr.write(f"soaking for {chosen.minutes:g} minutes, SEED={seed}, in {root}\n")
+    report: Report | None = None
     try:
-        report = trio.run(partial(soak, root, seed=seed, seconds=60 * chosen.minutes))
-    except KeyboardInterrupt:
+        report = trio.run(partial(soak, root, seed=seed, seconds=60 * chosen.minutes), strict_exception_groups=True)
+    except* KeyboardInterrupt:
         sys.stderr.write("interrupted: everything that was started is stopped\n")
+    if report is None:
         shutil.rmtree(root, ignore_errors=True)
-        return 130
+        return INTERRUPTED
     chosen.out.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
     sys.stdout.write(f"{text(report)}\n{chosen.out}\n")
     if report.passed and not chosen.keep:

@@ -120,7 +120,8 @@ async def test_a_move_writes_what_was_decided_and_nothing_else(database: Databas
     before = await given.a_task(database, "w", "plan", message="why", targets=("a.b",))
     found = await database.tx(tasks.assign, before.id, agent_id="local", assignment_id="asg-1")
     changed = tasks.changed_columns(before, found)
-    assert set(changed) == {"status", "agent_id", "assignment_id", "fence", "attempt", "assigned_at"}
+    limits = {"timeout_s", "grace_s"}
+    assert set(changed) == {"status", "agent_id", "assignment_id", "fence", "attempt", "assigned_at", *limits}
     assert found == await database.tx(tasks.get, before.id)
 
 

@@ -79,8 +79,11 @@ async def becomes(true: Callable[[], bool]) -> None:
             await trio.sleep(0.01)
 
 
-async def cancel(server: RunningServer, task: int, *, force: bool = False, expect: int = 200) -> Any:
-    return await server.call("POST", f"/api/v1/tasks/{task}/cancel", json={"force": force}, expect=expect)
+async def cancel(
+    server: RunningServer, task: int, *, force: bool = False, confirm: bool = False, expect: int = 200
+) -> Any:
+    body = {"force": force, "confirm": confirm}
+    return await server.call("POST", f"/api/v1/tasks/{task}/cancel", json=body, expect=expect)
 
 
 async def lock_of(server: RunningServer, workspace: str) -> Any:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from iac.executor.process import Ladder
+from iac.domain.agent_session import Times
+from iac.domain.ladder import Ladder
 from iac.executor.run import ExecutorPolicy
 from tests.harness.postgres import statement
 from tests.harness.server import running_server
@@ -154,13 +155,16 @@ async def test_a_cancelled_apply_saves_what_it_was_creating_and_frees_the_worksp
 async def test_a_second_cancel_is_the_same_cancel_and_force_does_not_wait(tmp_path: Path, database_url: str) -> None:
     scene, ready = Stage(tmp_path), tmp_path / "ready"
     scene.set(plan={"ready_file": str(ready), "sleep": "forever", "ignore_sigterm": 1})
-    async with running_server(tmp_path / "data", database_url, env=scene.env, policy=PATIENT_LADDER) as server:
+    started = running_server(
+        tmp_path / "data", database_url, env=scene.env, policy=PATIENT_LADDER, times=Times(force_after=0)
+    )
+    async with started as server:
         await server.workspace("w", {"main.tf": ONE})
         task = await server.task("w", "plan")
         await exists(ready)
 
         first, second = await cancel(server, task), await cancel(server, task)
-        assert first["cancel"] == second["cancel"]
+        assert first["cancel"]["id"] == second["cancel"]["id"]
         assert second["status"] == "cancelling"
         forced = await cancel(server, task, force=True)
         assert forced["cancel"]["id"] == first["cancel"]["id"]
@@ -171,16 +175,18 @@ async def test_a_second_cancel_is_the_same_cancel_and_force_does_not_wait(tmp_pa
         assert scene.events("plan") == ["start", "sigterm", "sigterm", "stop"]
 
 
-async def test_a_cancel_by_force_at_once_kills_what_does_not_hear(tmp_path: Path, database_url: str) -> None:
+async def test_a_cancel_by_force_kills_what_does_not_hear(tmp_path: Path, database_url: str) -> None:
     scene, ready = Stage(tmp_path), tmp_path / "ready"
     scene.set(apply={"ready_file": str(ready), "sleep": "forever", "ignore_sigterm": -1})
     policy = ExecutorPolicy(apply_ladder=Ladder(grace=120, second=0.5), log_interval=0.02)
-    async with running_server(tmp_path / "data", database_url, env=scene.env, policy=policy) as server:
+    times = Times(force_after=0)
+    async with running_server(tmp_path / "data", database_url, env=scene.env, policy=policy, times=times) as server:
         await server.workspace("w", {"main.tf": ONE})
         task = await server.task("w", "apply")
         await exists(ready)
+        await cancel(server, task)
 
-        await cancel(server, task, force=True)
+        await cancel(server, task, force=True, confirm=True)
         ended = await server.until(task, "cancelled")
 
         assert ended["signal"] == 9

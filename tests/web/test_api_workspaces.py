@@ -283,3 +283,23 @@ def test_a_lock_holds_back_what_may_change_state_but_no_plan_and_unlocking_lets_
     assert api.operator.until(apply, "succeeded")["outcome"] == "applied"
     api.operator.until(second, "succeeded", "failed")
     assert api.admin.get(f"/workspaces/{name}")["lock"] is None
+
+
+LIMITS = {"plan_timeout_s": 600, "apply_timeout_s": 7200, "plan_grace_s": 10, "apply_grace_s": 900}
+
+
+def test_a_workspace_has_time_limits_of_its_own_and_may_give_them_up(api: Served) -> None:
+    made = api.operator.post("/workspaces", 201, json={"name": fresh("slow"), **LIMITS})
+    assert {name: made[name] for name in LIMITS} == LIMITS
+    changed = api.operator.patch(f"/workspaces/{made['id']}", 200, json={"apply_timeout_s": None, "plan_grace_s": 20})
+    assert {name: changed[name] for name in LIMITS} == {**LIMITS, "apply_timeout_s": None, "plan_grace_s": 20}
+    assert api.admin.get(f"/workspaces/{api.admin.workspace()}")["apply_grace_s"] is None, "the server's default"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("plan_timeout_s", 0), ("apply_timeout_s", 30 * 86400 + 1), ("plan_grace_s", -1), ("apply_grace_s", 3601)],
+)
+def test_change_workspace_422_for_a_limit_that_makes_no_sense(api: Served, field: str, value: int) -> None:
+    error = api.admin.patch(f"/workspaces/{api.admin.workspace()}", 422, json={field: value})
+    assert error["path"] == f"$.{field}"

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import trio
 from quart import Response, has_request_context, request
 
+from iac.domain.browser_session import BrowserSession
 from iac.domain.rates import Rates
-from iac.domain.records import ApiToken, BrowserSession
+from iac.domain.records import ApiToken
 from iac.errors import Forbidden, RateLimited
 from iac.store import browser_sessions, tokens
 from iac.store.database import Database
