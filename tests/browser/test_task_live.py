@@ -105,6 +105,12 @@ def site(server: Server) -> Site:
     return Site(server, Scenery({}, {}))  # type: ignore[arg-type]  # of the server a person needs its address alone
 
 
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures go; docs/images, if they are to be those of the README."""
+    return Path(os.environ.get("IAC_TEST_PICTURES") or tmp_path)
+
+
 def talkative(server: Server, gate: Path) -> int:
     """An apply that prints numbered lines until its gate is there."""
     loop = f"i=0; while [ ! -e {gate} ]; do i=$((i+1)); echo line $i of a log that goes on; sleep 0.01; done"
@@ -125,7 +131,7 @@ def plain(log: bytes) -> str:
 
 
 def test_the_newest_line_is_followed_until_one_scrolls_up(
-    chromium: Browser, site: Site, server: Server, tmp_path: Path
+    chromium: Browser, site: Site, server: Server, tmp_path: Path, pictures: Path
 ) -> None:
     task = talkative(server, tmp_path / "gate")
     with Person.arrives(chromium, site) as someone:
@@ -137,6 +143,7 @@ def test_the_newest_line_is_followed_until_one_scrolls_up(
         follow, end = log.locator("[data-log-follow]"), log.locator("[data-log-end]")
         expect(follow).to_have_attribute("aria-pressed", "true")
         expect(end).to_be_hidden()
+        someone.page.screenshot(path=pictures / "ui-task.png")
         log.locator(".log-frame").hover()
         someone.page.mouse.wheel(0, -900)
         expect(follow).to_have_attribute("aria-pressed", "false")
