@@ -59,7 +59,7 @@ def _lines(task: Task, shown: Sequence[Period], where: str) -> list[Line]:
     begin = shown[0].begins if shown else task.created_at
     ends = [period.ends for period in shown if period.ends is not None]
     whole = max(((max(ends) - begin).total_seconds() if ends else 0.0), 0.001)
-    lines, group, running = [], "", all(period.ends is not None for period in shown)
+    lines, group, over = [], "", all(period.ends is not None for period in shown)
     # What a failed task was at is what failed; its state is stored in any case, after that.
     worked = [period for period in shown if period.status in ("running", "cancelling")]
     at_last = next((period for period in reversed(worked) if period.stage != "saving_state"), None)
@@ -77,8 +77,8 @@ def _lines(task: Task, shown: Sequence[Period], where: str) -> list[Line]:
                 note=_note(task, period, where),
                 group=heading if heading != group else "",
                 wait=period.status in _WAITS,
-                share=round(100 * (seconds or 0.0) / whole, 1) if running else 0.0,
-                lead=round(100 * (period.begins - begin).total_seconds() / whole, 1) if running else 0.0,
+                share=round(100 * (seconds or 0.0) / whole, 1) if over else 0.0,
+                lead=round(100 * (period.begins - begin).total_seconds() / whole, 1) if over else 0.0,
             )
         )
         group = heading
