@@ -140,11 +140,17 @@ def test_stages_have_their_words_their_durations_and_their_phase() -> None:
 
 
 def test_what_a_failed_task_was_at_is_what_failed() -> None:
-    steps = [step(0, "running", "init"), step(2, "running", "planning"), step(3, "failed")]
+    steps = [
+        step(0, "running", "init"),
+        step(2, "running", "applying"),
+        step(3, "running", "saving_state"),
+        step(4, "failed"),
+    ]
     shown = timeline(a_task(status="failed"), steps, "")
     assert [(line.label, line.tone) for line in shown.lines] == [
         ("terraform init", "calm"),
-        ("terraform plan", "bad"),
+        ("terraform apply", "bad"),
+        ("Storing the state", "calm"),
         ("Failed", "bad"),
     ]
 
