@@ -91,6 +91,7 @@ def _recap(screen: Screen, story: Story, server: Server, place: Place, *, over: 
     screen.title("Without ONESHOT you could go on from here" if over else "Go on from here")
     screen.facts(
         [
+            ("in a browser", f"{server.url}  (sign in with what is in {place.token_file})"),
             ("API", f"{server.url}/api/v1"),
             ("its description", f"{server.url}/docs"),
             ("log in", f'iac login --url {server.url} --token "$(cat {place.token_file})"'),

@@ -38,6 +38,7 @@ from iac.actors.local_runner import LocalRunner
 from iac.actors.local_stops import LocalStops
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
+from iac.actors.news import News
 from iac.actors.recovery import Salvage
 from iac.actors.supervision import leave_now, obey_signals
 from iac.domain.agent_session import Times
@@ -56,6 +57,7 @@ from iac.store.database import EX_UNAVAILABLE, Database, open_database
 from iac.store.embedded import open_embedded
 from iac.store.identity import new_token
 from iac.store.log_cache import LogCache
+from iac.store.log_reading import LogIndexes
 from iac.store.migrating import migrate
 from iac.store.sealing import open_keyring
 from iac.web.app import create_app
@@ -201,10 +203,12 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
     keyring = open_keyring(settings.secret_key, settings.data_dir)
     await database.tx(keys.check, keyring)
     shown = await bootstrap_token(database, settings)
-    local = _runner_of(program)
-    task_changed, log_grew, wakes = Bell(), Bell(), Wakes()
-    fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake)
-    dispatcher = Dispatcher(database, local, task_changed.ring, fleet=fleet, wakes=wakes, limits=settings.limits)
+    local, news = _runner_of(program), News()
+    task_changed, log_grew, wakes = Bell(news.task), Bell[int](), Wakes()
+    fleet = Fleet(database, program.times, changed=task_changed.ring, wake=wakes.wake, noticed=news.agents)
+    dispatcher = Dispatcher(
+        database, local, task_changed.ring, fleet=fleet, wakes=wakes, limits=settings.limits, noticed=news.waits
+    )
     log_cache = LogCache(database, (settings.data_dir / "logs").absolute())
     live = LiveLogs(fleet.tell)
     fleet.live = live.heard
@@ -218,10 +222,11 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         fleet,
         accessor,
         log_cache,
+        LogIndexes(database, log_cache),
         task_changed,
         log_grew,
         live,
-        draining=trio.Event(),
+        news=news,
     )
     executor = executor_of(program, accessor, local.stops)
     streamer = LiveStreamer(executor.spool_of, partial(live.heard_here, LOCAL), Unbounded())
@@ -238,13 +243,11 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         actors.start_soon(streamer.run)
         actors.start_soon(fleet.roll_call.run)
         _keep(actors, platform, settings)
-        tls = (str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert is not None else None
-        http = partial(serve_http, create_app(platform), bind=settings.bind, tls=tls, draining=platform.draining)
-        http_ended = trio.Event()
+        app, tls, http_ended = create_app(platform), _tls_of(settings), trio.Event()
+        http = partial(serve_http, app, bind=settings.bind, tls=tls, draining=platform.draining)
         urls: list[str] = await actors.start(partial(_then_set, partial(http, graceful=GRACEFUL), http_ended))
         log.info("serving", extra={"url": urls[0], "version": __version__})
-        if shown is not None:
-            _show_token(urls[0], shown)
+        _show_token(urls[0], shown)
         task_status.started(urls)
         await program.stop.wait()
         await _drain(platform, settings, program.hurry)
@@ -285,10 +288,17 @@ async def _drain(platform: Platform, settings: ServerSettings, hurry: trio.Event
         nursery.cancel_scope.cancel()
 
 
-def _show_token(url: str, token: str) -> None:
+def _tls_of(settings: ServerSettings) -> tuple[str, str] | None:
+    return None if settings.tls_cert is None else (str(settings.tls_cert), str(settings.tls_key))
+
+
+def _show_token(url: str, token: str | None) -> None:
+    if token is None:
+        return
     print(  # noqa: T201 - shown once, to the one who started the server; never in the log
         f"\nThe first start made an admin token. It is shown only now:\n\n    {token}\n\n"
-        f"    iac login --url {url} --token {token}\n",
+        f"    iac login --url {url} --token {token}\n\n"
+        f"Or open {url} in a browser and sign in with it.\n",
         flush=True,
     )
 

@@ -56,7 +56,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "iac.actors": EXECUTION | {"iac.agent_settings"},
     **dict.fromkeys(SERVERS_ACTORS, SERVER_SIDE),
     "iac.launchers": ABOVE | {"iac.domain", "iac.launchers"},
-    "iac.web": SERVER_SIDE | {"iac.web"},
+    "iac.web": SERVER_SIDE | {"iac.web", "iac.web.ui.models"},
+    "iac.web.ui.models": ABOVE | {"iac.domain", "iac.web.ui.models"},
     "iac.cli": ABOVE | {"iac.domain", "iac.cli"},
     "iac.server": EVERYTHING,
     "iac.agent": EXECUTION | {"iac.settings", "iac.agent_settings"},
@@ -81,10 +82,12 @@ IMPURE = frozenset(
         "trio",
     ]
 )
-"""What iac.domain does without: its time, its randomness and its files are arguments."""
+"""What pure parts do without: their time, their randomness and their files are arguments."""
+PURE = ("iac.domain", "iac.web.ui.models")
 BRIDGE = frozenset({"asyncio", "trio_asyncio", "databases", "asyncpg"})
 ONLY_IN: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(BRIDGE, ("iac.store.database",)),
+    "jinja2": ("iac.web.ui.rendering",),
     "httpx": ("iac.executor.download", "iac.executor.remote_client", "iac.executor.accessor_remote", "iac.cli"),
 }
 NAMELESS = frozenset({"util", "utils", "helper", "helpers", "common", "misc", "manager", "base", "core"})
@@ -138,8 +141,8 @@ def imports_follow_the_layers(module: Module) -> Iterator[str]:
             yield f"line {line}: {module.name} imports {name}"
 
 
-def the_domain_is_pure(module: Module) -> Iterator[str]:
-    if not module.name.startswith("iac.domain"):
+def pure_parts_are_pure(module: Module) -> Iterator[str]:
+    if not module.name.startswith(PURE):
         return
     for name, line in module.imports():
         if name.partition(".")[0] in IMPURE:
@@ -234,7 +237,7 @@ def only_programs_read_the_environment(module: Module) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     imports_follow_the_layers,
-    the_domain_is_pure,
+    pure_parts_are_pure,
     libraries_stay_where_they_belong,
     imports_are_absolute_and_at_the_top,
     names_say_something,
@@ -289,15 +292,19 @@ KNOWN = frozenset({"iac.store.tasks", "iac.web.app", "iac.actors.dispatcher", "i
         (imports_follow_the_layers, "iac.actors.worker", "from iac.actors import dispatcher"),
         (imports_follow_the_layers, "iac.web.x", "from iac.server import run_server"),
         (imports_follow_the_layers, "iac.cli.x", "from iac.store import tasks"),
+        (imports_follow_the_layers, "iac.web.ui.models.x", "from iac.store import tasks"),
+        (imports_follow_the_layers, "iac.web.ui.models.x", "from iac.web.app import create_app"),
         (imports_follow_the_layers, "iac.agent", "from iac.store import tasks"),
         (imports_follow_the_layers, "iac.errors", "from iac.domain import ids"),
         (imports_follow_the_layers, "iac.newcomer", ""),
-        (the_domain_is_pure, "iac.domain.x", "import os"),
-        (the_domain_is_pure, "iac.domain.x", "from time import monotonic"),
-        (the_domain_is_pure, "iac.domain.x", "import trio.lowlevel"),
-        (the_domain_is_pure, "iac.domain.x", "def f(): return datetime.now(UTC)"),
-        (the_domain_is_pure, "iac.domain.x", "def f(p): return open(p)"),
-        (the_domain_is_pure, "iac.domain.x", "async def f(): ..."),
+        (pure_parts_are_pure, "iac.domain.x", "import os"),
+        (pure_parts_are_pure, "iac.domain.x", "from time import monotonic"),
+        (pure_parts_are_pure, "iac.domain.x", "import trio.lowlevel"),
+        (pure_parts_are_pure, "iac.domain.x", "def f(): return datetime.now(UTC)"),
+        (pure_parts_are_pure, "iac.domain.x", "def f(p): return open(p)"),
+        (pure_parts_are_pure, "iac.domain.x", "async def f(): ..."),
+        (pure_parts_are_pure, "iac.web.ui.models.x", "def f(): return datetime.now(UTC)"),
+        (libraries_stay_where_they_belong, "iac.web.ui.overview", "from jinja2 import Environment"),
         (libraries_stay_where_they_belong, "iac.store.tasks", "import asyncpg"),
         (libraries_stay_where_they_belong, "iac.web.x", "from asyncio import Future"),
         (libraries_stay_where_they_belong, "iac.store.database_more", "import databases"),

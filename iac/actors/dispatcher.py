@@ -6,7 +6,7 @@ It wakes when something happened, and every few seconds in case that was missed:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 import trio
@@ -51,6 +51,9 @@ class Wakes:
             await self._woken.receive()
 
 
+def _nobody(_waiting: Collection[int]) -> None: ...
+
+
 class Dispatcher:
     """The waiting line. `wake` and `wait_of` are for the API; `run` is the actor."""
 
@@ -63,14 +66,18 @@ class Dispatcher:
         fleet: Fleet | None = None,
         wakes: Wakes | None = None,
         limits: Defaults | None = None,
+        noticed: Callable[[Collection[int]], None] = _nobody,
     ) -> None:
-        """Without a `fleet` there are no agents, and what is meant for one waits. `limits`: where a workspace has none."""
-        self._limits = limits or Defaults()
+        """Without a `fleet` there are no agents, and what is meant for one waits. `limits`: where a workspace has none.
+        `noticed`: why these tasks wait is new.
+        """
+        self.limits = limits or Defaults()
         self._database = database
         self._local = local
         self._fleet = fleet
         self._wakes = wakes or Wakes()
         self._changed = changed
+        self._noticed = noticed
         self._waits: Mapping[int, Wait] = {}
         self._served: dict[str, datetime] = {}
         self._missing: frozenset[int] = frozenset()
@@ -120,7 +127,9 @@ class Dispatcher:
         if self._fleet is not None:
             runners += self._fleet.as_runners(seats, found)
         decided = schedule(found, runners, now, holders=holders, served=self._served)
-        self._waits = await self._explained(found, decided.waits)
+        before, self._waits = self._waits, await self._explained(found, decided.waits)
+        if moved := {each for each in {*before, *self._waits} if before.get(each) != self._waits.get(each)}:
+            self._noticed(moved)
         by_id = {task.id: task for task in found}
         for nth, assignment in enumerate(decided.assignments):
             # Not one instant for all: the round-robin goes by it.
@@ -143,7 +152,7 @@ class Dispatcher:
     async def _hand_out(self, assignment: Assignment, task: Task, now: datetime) -> None:
         try:
             assigned, token = await self._database.tx(
-                _assign, assignment.task_id, assignment.runner_id, new_id("asg"), self._limits
+                _assign, assignment.task_id, assignment.runner_id, new_id("asg"), self.limits
             )
         except WorkspaceLocked as error:
             self._waits = {**self._waits, task.id: Wait("workspace_locked", error.message)}

@@ -47,6 +47,9 @@ RECENT = 2.5
 """Heartbeats within which the other process of an identity was heard if it lives."""
 
 
+def _nobody() -> None: ...
+
+
 def _nobody_watches(agent_id: str, frame: LiveLog) -> None: ...
 
 
@@ -75,12 +78,21 @@ class Fleet:
     """All agents. What is sync happens at once, between two messages of anybody."""
 
     def __init__(
-        self, database: Database, times: Times, *, changed: Callable[[int], None], wake: Callable[[], None]
+        self,
+        database: Database,
+        times: Times,
+        *,
+        changed: Callable[[int], None],
+        wake: Callable[[], None],
+        noticed: Callable[[], None] = _nobody,
     ) -> None:
-        """`changed` is told of each task that moved, `wake` when there may be something to hand out."""
+        """`changed` is told of each task that moved, `wake` when there may be something to hand out, `noticed` when an agent
+        came, went, or told how it does.
+        """
         self.database = database
         self.times = times
-        self.roll_call = RollCall(database)
+        self.roll_call = RollCall(database, noticed)
+        self.noticed = noticed
         self.leases = Leases(times.lost_after)
         self.claims = Leases(times.claim_within)
         """How long what was assigned has waited for its claim; nobody prolongs these."""
@@ -151,6 +163,7 @@ class Fleet:
         if member.connection is not None and member.connection is not connection:
             member.connection.end(REPLACED, "replaced")
         member.connection = connection
+        self.noticed()
 
     def leave(self, connection: AgentConnection) -> None:
         """The connection is over, however it ended."""
@@ -158,6 +171,7 @@ class Fleet:
         member = self._members.get(connection.agent_id)
         if member is not None and member.connection is connection:
             member.connection = None
+            self.noticed()
 
     # What the platform wants of them
 

@@ -75,7 +75,7 @@ class LiveLogs:
 
     def __init__(self, tell: Tell) -> None:
         """`tell` reaches an agent if it can be reached."""
-        self.grew = Bell()
+        self.grew = Bell[int]()
         """Rings for a task with new live bytes."""
         self._others = tell
         self._here: dict[str, Hear] = {}

@@ -7,7 +7,7 @@ server does. What follows for each agent is still decided for it alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -34,6 +34,9 @@ class Called(msgspec.Struct, frozen=True):
     found: dict[int, Standing]
 
 
+def _nobody() -> None: ...
+
+
 @dataclass(slots=True)
 class _Entry:
     agent_id: str
@@ -50,8 +53,10 @@ class _Entry:
 class RollCall:
     """`answer` is for anybody, `run` is the actor."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, noticed: Callable[[], None] = _nobody) -> None:
+        """`noticed` is called after each transaction that noted some."""
         self._database = database
+        self._noticed = noticed
         self._entries: list[_Entry] = []
         self._came, self._hurry = trio.Event(), trio.Event()
 
@@ -98,6 +103,7 @@ class RollCall:
             for entry in entries:
                 await self._settle([entry])
         else:
+            self._noticed()
             for entry in entries:
                 entry.settle(called[entry.agent_id], None)
 

@@ -10,6 +10,7 @@ from typing import Any
 from iac.cli.stopping import stopping
 from iac.cli.times import spelled
 from iac.domain.bodies import ChangeView, TaskView
+from iac.domain.stages import words
 from iac.domain.state_bodies import KnownView
 
 SHOWN = 40
@@ -24,16 +25,6 @@ _SIGNS = {
     "import": "<-",
     "forget": "x",
     "read": "<=",
-}
-_STAGES = {
-    "fetching": "fetching the inputs",
-    "preparing": "preparing the work directory",
-    "init": "terraform init",
-    "planning": "terraform plan",
-    "saving_plan": "storing the plan",
-    "restoring_plan": "fetching the plan",
-    "applying": "terraform apply",
-    "saving_state": "storing the state",
 }
 
 
@@ -67,7 +58,7 @@ def question(task: TaskView) -> str:
 
 def activity(status: str, stage: str | None) -> str:
     """What the task is doing, for a line that changes."""
-    return _STAGES.get(stage or "", stage) or status
+    return words(stage) or status
 
 
 def agent(task: TaskView) -> str | None:

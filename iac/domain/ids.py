@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 Prefix = Literal[
-    "ws", "cv", "var", "res", "sv", "tok", "asg", "can", "lock", "rst", "agent", "pool", "ptok", "boot", "user"
+    "ws", "cv", "var", "res", "sv", "tok", "asg", "can", "lock", "rst", "agent", "pool", "ptok", "boot", "user", "bs"
 ]
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -161,7 +161,7 @@ def summarise(plan_json: bytes) -> PlanSummary:
     """The plan in numbers. Raises Invalid ("plan_invalid") if this is not the JSON of a plan in format 1.x."""
     plan = _counted(plan_json)
     shown = [resource for resource in plan.resource_changes if not resource.is_hidden]
-    kinds = [_action(resource.change.actions) for resource in shown]
+    kinds = [action_of(resource.change.actions) for resource in shown]
     replaced = kinds.count("replace")
     let_go = sum("forget" in resource.change.actions for resource in shown)
     return PlanSummary(
@@ -207,7 +207,7 @@ def touched(plan_json: bytes) -> list[tuple[str, str]]:
     Values are not looked at, so there is nothing to mask. Raises Invalid as `summarise` does.
     """
     shown = [resource for resource in _counted(plan_json).resource_changes if not resource.is_hidden]
-    kinds = [(resource.address, _action(resource.change.actions)) for resource in shown]
+    kinds = [(resource.address, action_of(resource.change.actions)) for resource in shown]
     return [(address, kind) for address, kind in kinds if kind not in ("no-op", "read")]
 
 
@@ -244,7 +244,7 @@ def _changed(plan_json: bytes, sensitive_variables: Collection[str]) -> _Changed
 
 
 def _resource_change(resource: _Resource, put_off: str | None = None) -> ResourceChange:
-    action = _action(resource.change.actions)
+    action = action_of(resource.change.actions)
     importing = resource.change.importing
     return ResourceChange(
         address=resource.address,
@@ -265,7 +265,8 @@ def _resource_change(resource: _Resource, put_off: str | None = None) -> Resourc
     )
 
 
-def _action(actions: tuple[str, ...]) -> Action:
+def action_of(actions: tuple[str, ...]) -> Action:
+    """One word for the `actions` of a change. Raises Invalid ("plan_invalid") for what this version does not know."""
     if len(actions) == 1 and actions[0] in _SINGLE:
         return _SINGLE[actions[0]]
     if len(actions) == 2 and set(actions) in _REPLACEMENTS:

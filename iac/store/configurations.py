@@ -91,6 +91,18 @@ async def page(c: Connection, workspace_id: str, *, limit: int, before: str | No
     return [_from_row(row) for row in rows]
 
 
+async def get(c: Connection, workspace_id: str, configuration_id: str) -> Configuration:
+    """Raises NotFound when the workspace has no such version."""
+    row = await c.first(
+        f"SELECT {_COLUMNS} FROM configuration WHERE id = :id AND workspace_id = :workspace_id",
+        id=configuration_id,
+        workspace_id=workspace_id,
+    )
+    if row is None:
+        raise NotFound(f"The workspace has no configuration {configuration_id!r}.")
+    return _from_row(row)
+
+
 class Source(msgspec.Struct, frozen=True):
     """What a bundle is made from: an archive, or the seed's `tf_code`; neither when there is no configuration."""
 

@@ -231,6 +231,14 @@ async def _allowances(c: Connection, pool_id: str, rest: str, **values: object) 
     return [Allowance(**row) for row in rows]
 
 
+async def allowing(c: Connection, workspace_id: str) -> frozenset[str]:
+    """The ids of the pools that allow the workspace, whether or not it points at them."""
+    rows = await c.all(
+        "SELECT pool_id FROM pool_workspace WHERE workspace_id = :workspace_id", workspace_id=workspace_id
+    )
+    return frozenset(row["pool_id"] for row in rows)
+
+
 async def may_serve(c: Connection, pool_id: str, workspace_id: str) -> bool:
     """Whether both sides say so, now: the pool allows the workspace, and the workspace points at the pool."""
     return bool(

@@ -317,3 +317,8 @@ def _which(which: str) -> tuple[str, dict[str, object]]:
 
 def _no_version(which: str) -> NotFound:
     return NotFound(f"The workspace has no state version {which!r}.")
+
+
+async def contents(c: Connection, keyring: Keyring, workspace_id: str, which: str) -> bytes:
+    """The raw bytes, for what shows them without their secrets; who gets the bytes themselves uses `download`."""
+    return _opened(keyring, await _with_data(c, workspace_id, which))

@@ -309,4 +309,6 @@ def _unknown(workspace: str) -> NotFound:
 
 
 def _name_in_use(name: str) -> Conflict:
-    return Conflict(f"There is a workspace named {name!r} already; choose another name.", code="name_in_use")
+    return Conflict(
+        f"There is a workspace named {name!r} already; choose another name.", code="name_in_use", path="$.name"
+    )

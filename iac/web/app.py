@@ -17,6 +17,7 @@ from iac.web import (
     errors,
     inputs,
     known,
+    log_reading,
     logs,
     openapi,
     pools,
@@ -27,10 +28,18 @@ from iac.web import (
 from iac.web.agent_auth import asked_path, authenticator, peer
 from iac.web.platform import Platform
 from iac.web.routing import KIB, Api
+from iac.web.ui import app as ui
+from iac.web.ui import mistakes
+from iac.web.ui.gate import Gate, signed_in_or
 
-_AREAS = (workspaces, inputs, tasks, known, logs, states, pools, access, agent_routes, agent_tasks, agent_control)
+_AREAS = (
+    *(workspaces, inputs, tasks, known, logs, log_reading, states, pools, access),
+    *(agent_routes, agent_tasks, agent_control),
+)
 OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
+FORM_LIMIT = 480 * KIB
+"""The largest form, in bytes as browsers encode it: a variable's value may have 64 KiB, and each byte become three."""
 
 
 def api_of(platform: Platform) -> Api:
@@ -47,8 +56,10 @@ def create_app(platform: Platform) -> QuartTrio:
     api = api_of(platform)
     # Installed before the routes: the refusal of a large body comes before everything else.
     containment.install(app, body_limit=_body_limits(app, api))
-    errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()))
-    authenticate = authenticator(platform.database)
+    gate, pages = Gate(platform.database), ui.ui_of(platform)
+    as_page = mistakes.pages(gate, pages.navigation)
+    errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()), as_page)
+    authenticate = signed_in_or(authenticator(platform.database), gate)
     api.register(app, authenticate)
     agent_control.install(app, platform, authenticate)
     document = openapi.document(api.operations)
@@ -61,11 +72,8 @@ def create_app(platform: Platform) -> QuartTrio:
 
     app.add_url_rule("/api/v1/openapi.json", view_func=openapi_json, methods=["GET"])
 
-    async def root() -> Response:
-        return Response(b"", status=302, headers={"Location": "/docs"})
-
-    app.add_url_rule("/", view_func=root, methods=["GET"])
     app.add_url_rule("/docs", view_func=docs_page, methods=["GET"])
+    ui.install(app, platform, gate, pages)
     return app
 
 
@@ -81,7 +89,7 @@ class _Limits:
             endpoint, _ = self._rules.bind("").match(path, method)
         except HTTPException:
             return OTHER_LIMIT
-        return self._limits.get(endpoint, OTHER_LIMIT)
+        return self._limits.get(endpoint, FORM_LIMIT if endpoint.startswith("ui_do_") else OTHER_LIMIT)
 
 
 def _body_limits(app: QuartTrio, api: Api) -> _Limits:

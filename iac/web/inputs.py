@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 import trio
+from quart import Response
 
 from iac.domain import bodies
-from iac.domain.archives import ArchiveLimits, digest, read_archive, read_files, require_root_module, write_archive
+from iac.domain.archives import (
+    ArchiveLimits,
+    File,
+    digest,
+    read_archive,
+    read_files,
+    require_root_module,
+    write_archive,
+)
 from iac.domain.assembly import ResourceSpec, assemble
 from iac.domain.records import Configuration, ConfigurationKind
 from iac.domain.variables import check_name, check_value
@@ -87,6 +98,20 @@ def _configurations(api: Api, platform: Platform) -> None:
         page, cursor = cut(found, q.limit, lambda record: record.id)
         return bodies.ConfigurationPage(items=[views.configuration(record) for record in page], next_cursor=cursor)
 
+    @api.operation(
+        "GET", f"{WS}/<ws>/configurations/<configuration>/download", "Download a configuration version as a tar.gz",
+        tag="Configuration", right="read", raw_answer="application/gzip",
+    )  # fmt: skip
+    async def download_configuration(call: Call[None, NoQuery]) -> Response:
+        held = await platform.read(workspaces.get, call.path["ws"])
+        version = await platform.read(configurations.get, held.id, call.path["configuration"])
+        source = await platform.read(configurations.source, version.id)
+        archive = await platform.read(configurations.archive_by_digest, held.id, version.digest)
+        data = archive if archive is not None else await trio.to_thread.run_sync(_packed, source.tf_code or {})
+        name = f"{held.id}-{version.id}.tar.gz"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(data, content_type="application/gzip", headers=headers)
+
 
 def _prepared(body: _Body, working_directory: str) -> Prepared:
     """Checks and normalises; takes milliseconds for a large archive, so it is called in a thread."""
@@ -108,6 +133,11 @@ def _prepared(body: _Body, working_directory: str) -> Prepared:
         files=tuple(unpacked.files),
         left_out=unpacked.left_out,
     )
+
+
+def _packed(tf_code: Mapping[str, Any]) -> bytes:
+    """A `tf_code` as the archive of the files that it becomes."""
+    return write_archive({path: File(data) for path, data in assemble(tf_code, None, (), ()).items()})
 
 
 def _prepared_tf_code(tf_code: dict[str, object]) -> Prepared:
@@ -179,7 +209,7 @@ def _resources(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def create_resource(call: Call[bodies.ResourceCreate, NoQuery]) -> bodies.ResourceView:
         body = call.body
-        _check_block(ResourceSpec(type=body.type, name=body.name, body=body.body, mode=body.mode))
+        check_block(ResourceSpec(type=body.type, name=body.name, body=body.body, mode=body.mode))
         held = await platform.read(workspaces.get, call.path["ws"])
         create = partial(resources.create, **msgspec.structs.asdict(body), by=call.by)
         return views.resource(await platform.write(create, held.id))
@@ -191,7 +221,7 @@ def _resources(api: Api, platform: Platform) -> None:
     async def change_resource(call: Call[bodies.ResourceUpdate, NoQuery]) -> bodies.ResourceView:
         held = await platform.read(workspaces.get, call.path["ws"])
         body = call.body
-        _check_block(ResourceSpec(type="any", name="any", body=body.body))
+        check_block(ResourceSpec(type="any", name="any", body=body.body))
         change = partial(resources.change, body=body.body, version=body.version, by=call.by)
         return views.resource(await platform.write(change, held.id, call.path["res"]))
 
@@ -201,7 +231,7 @@ def _resources(api: Api, platform: Platform) -> None:
         await platform.write(resources.delete, held.id, call.path["res"], by=call.by)
 
 
-def _check_block(block: ResourceSpec) -> None:
+def check_block(block: ResourceSpec) -> None:
     """Raises Invalid, with the path in the request, for a block that would spoil every task of its workspace."""
     try:
         assemble(None, None, [block], ())

@@ -42,10 +42,15 @@ def declare(api: Api, platform: Platform) -> None:
         right="read", answer=state_bodies.KnownView,
     )  # fmt: skip
     async def show_known(call: Call[None, NoQuery]) -> state_bodies.KnownView:
-        found = await platform.read(_facts, call.path["task_id"])
-        start = max(0, found.log_length - LAST_BYTES)
-        end = await platform.log_cache.read(found.task.id, start, LAST_BYTES)
-        return _view(found, _last_lines(end.data, whole=start == 0))
+        return await known(platform, call.path["task_id"])
+
+
+async def known(platform: Platform, task_id: int) -> state_bodies.KnownView:
+    """Raises NotFound, Gone where its log is not kept any more."""
+    found = await platform.read(_facts, task_id)
+    start = max(0, found.log_length - LAST_BYTES)
+    end = await platform.log_cache.read(found.task.id, start, LAST_BYTES)
+    return _view(found, _last_lines(end.data, whole=start == 0))
 
 
 async def _facts(c: Connection, task_id: int) -> _Facts:

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import msgspec
-import trio
 from quart import Response, request
 
+from iac.actors.bell import first_of
 from iac.domain.cancel_bodies import cancel_view
 from iac.domain.live import Viewer
 from iac.domain.records import Task
 from iac.errors import IllegalTransition, RateLimited
 from iac.store import logs, tasks
 from iac.store.logs import Part
+from iac.web import sse
 from iac.web.platform import Platform
 from iac.web.routing import MIB, Api, Call, NoQuery
 from iac.web.tasks import ONE
@@ -26,7 +27,6 @@ SILENCE = 15.0
 """Seconds after which a comment is sent, so that proxies and clients know that the stream lives."""
 RESTING = frozenset({"planned", "lost", "cancelled", "succeeded", "failed"})
 GROWING = frozenset({"assigned", "running", "cancelling", "lost"})
-_NO_STORE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class LogQuery(msgspec.Struct, frozen=True):
@@ -41,9 +41,13 @@ class LogQuery(msgspec.Struct, frozen=True):
 
 
 class StreamQuery(msgspec.Struct, frozen=True):
-    """From which byte on; `Last-Event-ID` wins, so that a reconnect goes on where it was."""
+    """From which byte on; `Last-Event-ID` wins, so that a reconnect goes on where it was.
+
+    `stay`: go on while the task is lost and its log still open; its runner may come back.
+    """
 
     offset: int = 0
+    stay: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.offset < 1 << 62:
@@ -60,7 +64,7 @@ def declare(api: Api, platform: Platform) -> None:
     async def read_log(call: Call[None, LogQuery]) -> Response:
         task, part = await _task_and_part(platform, call.path["task_id"], call.query.offset, call.query.limit)
         headers = {
-            **_NO_STORE,
+            **sse.HEADERS,
             "X-IAC-Next-Offset": str(part.next_offset),
             "X-IAC-Log-Length": str(part.total),
             "X-IAC-Log-State": part.state,
@@ -79,7 +83,9 @@ def declare(api: Api, platform: Platform) -> None:
         offset, fence = _position(request.headers.get("Last-Event-ID", "")) or (call.query.offset, None)
         platform.live.refuse_crowd(task.id)
         response = Response(
-            follow(platform, task.id, offset, fence), content_type="text/event-stream; charset=utf-8", headers=_NO_STORE
+            follow(platform, task.id, offset, fence, stay=call.query.stay),
+            content_type=sse.CONTENT_TYPE,
+            headers=sse.HEADERS,
         )
         response.timeout = None
         return response
@@ -96,7 +102,9 @@ def declare(api: Api, platform: Platform) -> None:
             raise RateLimited("Its log was asked for a moment ago.", retry_after_s=round(wait, 1))
 
 
-async def follow(platform: Platform, task_id: int, offset: int, fence: int | None = None) -> AsyncIterator[bytes]:
+async def follow(
+    platform: Platform, task_id: int, offset: int, fence: int | None = None, *, stay: bool = False
+) -> AsyncIterator[bytes]:
     """Events until the task rests and its log is told, or the server stops: what is stored, then what is told live.
 
     `fence` is the assignment that told the bytes before `offset`, if they were not stored yet. Nothing is queued for a
@@ -120,7 +128,8 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
                 viewer.found(len(part.data), part.total)
                 if part.data:
                     yield _log_event(part.offset, part.data)
-                rests = task.status in RESTING and part.next_offset >= part.total
+                may_grow = stay and task.status == "lost" and part.state == "open"
+                rests = task.status in RESTING and part.next_offset >= part.total and not may_grow
                 # What he was told live, by an assignment that is over, is stored nowhere.
                 gone = part.total if rests or fence not in (None, task.fence) else watch.reset()
                 if gone is not None and viewer.reset(gone):
@@ -128,9 +137,9 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
                 fence = None
                 if (news := _news_of(task)) != told:
                     told = news
-                    yield _event("status", _status_of(platform, task))
+                    yield sse.event("status", _status_of(platform, task))
                 if rests:
-                    yield _event("end", {**_status_of(platform, task), "offset": viewer.offset})
+                    yield sse.event("end", {**_status_of(platform, task), "offset": viewer.offset})
                     return
             elif isinstance(step, bytes):
                 live = watch.stream
@@ -139,7 +148,7 @@ async def follow(platform: Platform, task_id: int, offset: int, fence: int | Non
                 return
             elif not await heard.anything(within=watch.flush() if step == "gap" else SILENCE) and step != "gap":
                 viewer.look_again()
-                yield b": still here\n\n"
+                yield sse.STILL_HERE
             if heard.stored:
                 viewer.look_again()
 
@@ -157,26 +166,12 @@ class _Heard:
         return any(event.is_set() for event in self._stored)
 
     async def anything(self, *, within: float) -> bool:
-        return await _first_of(*self._stored, *self._others, within=within)
+        return await first_of(*self._stored, *self._others, within=within)
 
 
 async def _task_and_part(platform: Platform, task_id: int, offset: int, limit: int) -> tuple[Task, Part]:
     # In this order: the end of a log is stored no later than the status that ends the stream.
     return await platform.read(tasks.get, task_id), await platform.log_cache.read(task_id, offset, limit)
-
-
-async def _first_of(*events: trio.Event, within: float) -> bool:
-    """Whether one of them came within so many seconds."""
-    with trio.move_on_after(within) as deadline:
-        async with trio.open_nursery() as nursery:
-            for event in events:
-                nursery.start_soon(_then_cancel, event, nursery.cancel_scope)
-    return not deadline.cancelled_caught
-
-
-async def _then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 def _news_of(task: Task) -> tuple[object, ...]:
@@ -199,7 +194,7 @@ def _log_event(offset: int, data: bytes, fence: int | None = None) -> bytes:
     """The id is where to go on; behind bytes that are not stored yet with the assignment that told them."""
     after = offset + len(data)
     told = {"offset": offset, "next_offset": after, "data": base64.b64encode(data).decode()}
-    return f"id: {after}{'' if fence is None else f':{fence}'}\n".encode() + _event("log", told)
+    return sse.event("log", told, f"{after}{'' if fence is None else f':{fence}'}")
 
 
 def _position(last: str) -> tuple[int, int | None] | None:
@@ -216,8 +211,4 @@ def _is_number(text: str) -> bool:
 
 def _reset_event(offset: int) -> bytes:
     """What was told of the log from this byte on was not what is stored: it comes anew."""
-    return f"id: {offset}\n".encode() + _event("reset", {"offset": offset})
-
-
-def _event(name: str, data: object) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
+    return sse.event("reset", {"offset": offset}, str(offset))

@@ -14,9 +14,11 @@ from iac.actors.dispatcher import Dispatcher
 from iac.actors.fleet import Fleet
 from iac.actors.live_logs import LiveLogs
 from iac.actors.local_runner import LocalRunner
+from iac.actors.news import News
 from iac.executor.accessor_local import LocalDataAccessor
 from iac.store.database import Connection, Database
 from iac.store.log_cache import LogCache
+from iac.store.log_reading import LogIndexes
 from iac.store.sealing import Keyring
 
 P = ParamSpec("P")
@@ -34,11 +36,13 @@ class Platform:
     fleet: Fleet
     accessor: LocalDataAccessor
     log_cache: LogCache
-    task_changed: Bell
-    log_grew: Bell
+    log_indexes: LogIndexes
+    task_changed: Bell[int]
+    log_grew: Bell[int]
     live: LiveLogs
-    draining: trio.Event
+    draining: trio.Event = field(default_factory=trio.Event)
     incidents: Incidents = field(default_factory=Incidents)
+    news: News = field(default_factory=News)
 
     async def read(
         self, function: Callable[Concatenate[Connection, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
@@ -54,3 +58,4 @@ class Platform:
             return await self.database.tx(function, *args, **kwargs)
         finally:
             self.dispatcher.wake()
+            self.news.anything()

@@ -66,7 +66,7 @@ def _settings(api: Api, platform: Platform) -> None:
         body=bodies.WorkspaceCreate, answer=bodies.WorkspaceView, conflicts=("name_in_use", "pool_not_allowed"),
     )  # fmt: skip
     async def create_workspace(call: Call[bodies.WorkspaceCreate, NoQuery]) -> bodies.WorkspaceView:
-        values = _checked(msgspec.structs.asdict(call.body))
+        values = checked(msgspec.structs.asdict(call.body))
         return views.workspace(await platform.write(workspaces.create, values, by=call.by))
 
     @api.operation(
@@ -81,7 +81,7 @@ def _settings(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def change_workspace(call: Call[bodies.WorkspaceChange, NoQuery]) -> bodies.WorkspaceView:
         given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
-        values = _checked(given)
+        values = checked(given)
         return views.workspace(await platform.write(workspaces.change, call.path["ws"], values, by=call.by))
 
     @api.operation(
@@ -121,7 +121,14 @@ async def _unlock(c: Connection, workspace: str, *, user: str, token: str | None
     return await workspaces.get(c, released.id)
 
 
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
+def _check_version(text: str) -> None:
+    try:
+        Constraint.parse(text)
+    except Invalid as refused:
+        raise Invalid(refused.message, path="$.terraform_version") from None
+
+
+def checked(values: dict[str, Any]) -> dict[str, Any]:
     """What the types alone cannot say. Raises Invalid with the path."""
     if "name" in values and not is_name(values["name"]):
         raise Invalid(
@@ -130,7 +137,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
             path="$.name",
         )
     if "terraform_version" in values:
-        Constraint.parse(values["terraform_version"])
+        _check_version(values["terraform_version"])
     if values.get("working_directory"):
         values["working_directory"] = checked_path(values["working_directory"], 400)
     if values.get("provider_config"):

@@ -28,6 +28,7 @@ from iac.store import agents, assignments, pools, tasks, workspaces
 from iac.store.database import Connection, Database, open_database
 from iac.store.identity import new_id
 from iac.store.log_cache import LogCache
+from iac.store.log_reading import LogIndexes
 from iac.store.sealing import Keyring
 from iac.web.app import create_app
 from iac.web.platform import Platform
@@ -68,14 +69,17 @@ async def _hand_out(c: Connection, task_id: int, agent: str) -> tuple[Task, str]
 @asynccontextmanager
 async def _served(database: Database, keyring: Keyring, log_cache: LogCache) -> AsyncIterator[str]:
     """The URL of the platform's web application; nothing but the test hands out tasks."""
-    changed, grew = Bell(), Bell()
+    changed, grew = Bell[int](), Bell[int]()
     local, fleet = LocalRunner(plan_limit=1), Fleet(database, Times(), changed=changed.ring, wake=lambda: None)
     dispatcher = Dispatcher(database, local, changed.ring, fleet=fleet)
     heard = Changes(changed.ring, grew.ring)
     accessor = LocalDataAccessor(database, keyring, heard, log_cache, log_max_bytes=LOG_LIMIT)
     draining = trio.Event()
     live = LiveLogs(fleet.tell)
-    platform = Platform(database, keyring, dispatcher, local, fleet, accessor, log_cache, changed, grew, live, draining)
+    indexes = LogIndexes(database, log_cache)
+    platform = Platform(
+        database, keyring, dispatcher, local, fleet, accessor, log_cache, indexes, changed, grew, live, draining
+    )
     app = create_app(platform)
     async with trio.open_nursery() as nursery:
         serve = partial(serve_http, app, bind="127.0.0.1:0", draining=draining, graceful=1.0)

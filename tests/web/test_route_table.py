@@ -27,6 +27,7 @@ MODULES = (
     "tasks",
     "decisions",
     "logs",
+    "log_reading",
     "live",
     "states",
     "access",

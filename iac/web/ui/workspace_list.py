@@ -1,0 +1,68 @@
+"""The list of workspaces, and the dialog that makes a new one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from iac.domain.glances import Condition, WorkspaceGlance
+from iac.store import pools, workspace_lists, workspaces
+from iac.store.database import Connection
+from iac.store.workspace_lists import Chosen
+from iac.web.platform import Platform
+from iac.web.ui.models.workspace_list import PAGE, PATH, Workspaces, WorkspacesQuery
+from iac.web.ui.models.workspace_list import workspaces as workspaces_view
+from iac.web.ui.pages import Done, PageCall, Ui
+from iac.web.workspaces import checked
+
+MOST_POOLS = 200
+
+
+class NewWorkspace(msgspec.Struct, frozen=True):
+    """What the dialog asks."""
+
+    name: str
+    description: str = ""
+    terraform_version: str = "latest"
+
+
+class _Found(msgspec.Struct, frozen=True):
+    rows: list[WorkspaceGlance]
+    counts: dict[Condition, int]
+    pools: list[str]
+    tags: list[str]
+
+
+def declare(ui: Ui, platform: Platform) -> None:
+    """Puts the page and its deed on the table."""
+
+    @ui.page(PATH, "workspaces.html", nav="Workspaces", query=WorkspacesQuery, topics=("tasks", "workspaces"))
+    async def list_workspaces(call: PageCall[WorkspacesQuery]) -> Workspaces:
+        found = await platform.read(_found, call.query)
+        return workspaces_view(
+            call.query,
+            found.rows,
+            found.counts,
+            pools=found.pools,
+            tags=found.tags,
+            may_create=call.me.may("write"),
+        )
+
+    @ui.deed(PATH, "write", form=NewWorkspace)
+    async def make_workspace(call: PageCall[NewWorkspace]) -> Done:
+        values = checked(msgspec.structs.asdict(call.query))
+        made = await platform.write(workspaces.create, values, by=call.me.name)
+        return Done(says=f"Workspace {made.name} is there.", back=PATH)
+
+
+async def _found(c: Connection, query: WorkspacesQuery) -> _Found:
+    chosen = Chosen(
+        search=query.q.strip() or None,
+        condition=query.state or None,
+        mode=query.mode or None,
+        pool=query.pool or None,
+        tag=query.tag or None,
+        locked=query.locked == "yes",
+    )
+    rows = await workspace_lists.page(c, chosen, sort=query.sort, limit=PAGE, offset=(query.page - 1) * PAGE)
+    known = [pool.name for pool in await pools.page(c, limit=MOST_POOLS, after=None)]
+    return _Found(rows, await workspace_lists.counts(c, chosen), known, await workspace_lists.tags(c))

@@ -1,0 +1,74 @@
+"""A real Chromium, a real server with much going on, and people in front of it.
+
+Chromium is the machine's own (`make test` installs Debian's where it may), or the one that IAC_TEST_CHROMIUM names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from iac.domain.agent_session import Times
+from tests.browser.people import Person, Site
+from tests.browser.scenery import furnish
+from tests.harness.postgres import fresh_database
+from tests.harness.server import TOKEN
+from tests.web.clients import served
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NOBODY_IS_LOST = Times(lost_after=100_000.0)
+"""What the scenery says that agents run is left alone."""
+
+
+def _chromium() -> str | None:
+    return os.environ.get("IAC_TEST_CHROMIUM") or next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def site(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server of the module's own."""
+    with served(tmp_path_factory.mktemp("site") / "data", fresh_database(postgres), times=NOBODY_IS_LOST) as server:
+        yield Site(server, asyncio.run(furnish(server.database_url)))
+
+
+@pytest.fixture(scope="module")
+def chromium(site: Site) -> Iterator[Browser]:
+    """For one module: while Playwright is there, its asyncio loop counts as running in this thread, and there is no other.
+    So whatever needs one comes before, or in another thread (`site.sql`).
+    """
+    program = _chromium()
+    if program is None:
+        reason = "There is no Chromium: apt-get install chromium, or set IAC_TEST_CHROMIUM to one."
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    # Chromium's sandbox does not work for root; the pages are our own.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with pytest.MonkeyPatch.context() as patch:
+        # Its loop is asyncio's own, though trio-asyncio would make those of the whole process.
+        patch.setattr(asyncio, "new_event_loop", asyncio.SelectorEventLoop)
+        playwright = sync_playwright().start()
+    try:
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+    finally:
+        playwright.stop()
+
+
+@pytest.fixture
+def someone(chromium: Browser, site: Site) -> Iterator[Person]:
+    """A person at a laptop, signed in as an admin."""
+    with Person.arrives(chromium, site) as person:
+        person.signs_in(TOKEN)
+        yield person
+
+
+@pytest.fixture
+def page(someone: Person) -> Page:
+    return someone.page
