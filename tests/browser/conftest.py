@@ -1,6 +1,6 @@
 """A real Chromium, a real server with much going on, and people in front of it.
 
-Chromium is the machine's own (`make test` installs Debian's where it may), or the one that IAC_TEST_CHROMIUM names.
+Chromium is the machine's own (`make browse` installs Debian's where it may), or the one that IAC_TEST_CHROMIUM names.
 """
 
 from __future__ import annotations
