@@ -30,7 +30,7 @@ def test_a_tree_is_searched_by_address_and_by_attribute(someone: Person, shop: S
     expect(page.locator("details.leaf")).to_have_count(1)
     expect(page.locator("details.leaf")).to_contain_text('cidr = "10.0.0.0/16"')
     page.locator("details.leaf summary").click()
-    expect(page.locator("details.leaf .ln", has_text="team")).to_have_count(2)
+    expect(page.locator("details.leaf .ln", has_text="team").first).to_be_visible()
     page.get_by_role("searchbox").fill(SECRET)
     expect(page.get_by_text("Nothing fits")).to_be_visible()
     page.get_by_role("link", name="Clear the search").click()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iac.domain.archives import ArchiveLimits
+from iac.domain.archives import ArchiveLimits, read_archive
 from tests.web.clients import PLAIN, Json, Served
 
 GZIP = {"Content-Type": "application/gzip"}
@@ -203,6 +203,31 @@ def test_list_configurations_200_pages_newest_first(api: Served) -> None:
     pages = list(api.viewer.pages(f"/workspaces/{ws}/configurations", limit=3))
     assert [len(page["items"]) for page in pages] == [3, 3, 1]
     assert [item["id"] for page in pages for item in page["items"]] == made[::-1]
+
+
+def test_download_configuration_200_is_what_was_sent(api: Served) -> None:
+    files = {"main.tf": MAIN, "m/a.tf": "# in a directory\n"}
+    ws = api.admin.workspace(files)
+    version = api.viewer.get(f"/workspaces/{ws}")["configuration_id"]
+    answer = api.viewer.send("GET", f"/workspaces/{ws}/configurations/{version}/download")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Disposition"].endswith(f'{version}.tar.gz"')
+    unpacked = read_archive(answer.content, ArchiveLimits()).files
+    assert {path: file.data.decode() for path, file in unpacked.items()} == files
+
+
+def test_download_configuration_200_for_tf_code_is_the_files_that_it_becomes(api: Served) -> None:
+    ws = api.admin.workspace()
+    code = {"resource": {"terraform_data": {"a": {"input": 1}}}}
+    version = api.admin.put(f"/workspaces/{ws}/configuration", json={"tf_code": code})["id"]
+    answer = api.viewer.send("GET", f"/workspaces/{ws}/configurations/{version}/download")
+    assert list(read_archive(answer.content, ArchiveLimits()).files) == ["main.tf.json"]
+
+
+def test_download_configuration_404_for_one_of_another_workspace(api: Served) -> None:
+    one, other = api.admin.workspace({"main.tf": ""}), api.admin.workspace({"main.tf": ""})
+    version = api.admin.get(f"/workspaces/{one}")["configuration_id"]
+    api.viewer.get(f"/workspaces/{other}/configurations/{version}/download", 404)
 
 
 def test_a_cursor_of_another_workspace_is_refused(api: Served) -> None:

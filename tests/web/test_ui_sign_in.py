@@ -197,3 +197,10 @@ def test_what_was_refused_is_counted_in_the_audit_without_the_token(api: Served,
     stranger.signs_in("a-very-particular-guess")
     assert httpx.get(f"{api.url}/healthz").status_code == 200
     assert "a-very-particular-guess" not in str(api.rows("SELECT a::text FROM audit a"))
+
+
+def test_behind_tls_the_cookie_never_travels_in_clear(stranger: Visitor) -> None:
+    told = stranger.post("/login", data={"token": TOKEN}, headers={"X-Forwarded-Proto": "https"}).headers["Set-Cookie"]
+    assert told.startswith("__Host-iac")
+    assert {"Secure", "HttpOnly", "Path=/"} <= {part.strip() for part in told.split(";")}
+    assert "Domain" not in told

@@ -161,7 +161,7 @@ def cookie_name() -> str:
     """Cookies are not told apart by port, and two servers on one host must not sign each other's people out."""
     host, _, port = request.host.rpartition(":")
     name = f"iac-{port}" if host and port.isdecimal() else "iac"
-    return f"__Host-{name}" if _secure() else name
+    return f"__Host-{name}" if is_secure() else name
 
 
 def keep_cookie(response: Response, cookie: str, *, until: datetime | None = None) -> None:
@@ -174,13 +174,14 @@ def keep_cookie(response: Response, cookie: str, *, until: datetime | None = Non
         path="/",
         httponly=True,
         samesite="Lax",
-        secure=_secure(),
+        secure=is_secure(),
     )
 
 
 def drop_cookie(response: Response) -> None:
-    response.delete_cookie(cookie_name(), path="/", httponly=True, samesite="Lax", secure=_secure())
+    response.delete_cookie(cookie_name(), path="/", httponly=True, samesite="Lax", secure=is_secure())
 
 
-def _secure() -> bool:
-    return bool(request.scheme == "https")
+def is_secure() -> bool:
+    """Whether the browser speaks TLS, to us or to a proxy that says so. Who lies here only loses his own cookie."""
+    return bool(request.scheme == "https") or request.headers.get("X-Forwarded-Proto") == "https"

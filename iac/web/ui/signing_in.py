@@ -14,7 +14,16 @@ from iac.errors import IacError, NotFound, RateLimited, Unauthenticated
 from iac.web.agent_auth import asked_path, peer
 from iac.web.platform import Platform
 from iac.web.ui import answers, rendering
-from iac.web.ui.gate import CSRF_FIELD, CSRF_HEADER, Gate, drop_cookie, keep_cookie, require_csrf, require_same_origin
+from iac.web.ui.gate import (
+    CSRF_FIELD,
+    CSRF_HEADER,
+    Gate,
+    drop_cookie,
+    is_secure,
+    keep_cookie,
+    require_csrf,
+    require_same_origin,
+)
 from iac.web.ui.models.parts import View
 from iac.web.ui.pages import frame
 
@@ -51,7 +60,7 @@ async def _show(gate: Gate) -> Response:
 
 
 def _page(then: str, refused: str = "", status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    secure = request.scheme == "https" or request.host.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")
+    secure = is_secure() or request.host.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")
     view = SignIn(title="Sign in", next=then, refused=refused, secure=secure)
     return answers.html(rendering.page("login.html", **{**frame(None), "page": view}), status, headers)
 

@@ -122,8 +122,8 @@ def _found(document: StateDocument, secrets: Secrets, words: list[str]) -> Itera
         lines = attribute_lines(document, secrets, instance)
         hits = [line for line in lines if any(word in _said(line) for word in missing)]
         if all(any(word in _said(line) for line in hits) for word in missing):
-            flat = tuple(msgspec.structs.replace(line, depth=0) for line in hits[:HITS])
-            yield instance, _leaf(instance, flat)
+            flat = dict.fromkeys(msgspec.structs.replace(line, depth=0) for line in hits)  # often repeated
+            yield instance, _leaf(instance, tuple(flat)[:HITS])
 
 
 def _said(line: Line) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from iac.domain.records import Configuration, StateVersion, Task, Workspace
+from iac.domain.records import Configuration, StateVersion, Status, Task, Workspace
 from iac.domain.scheduling import Wait
 from iac.domain.work import PlanFacts
 from iac.web.ui.models.parts import Part, Parts, View
@@ -18,6 +18,8 @@ from iac.web.ui.models.words import many
 FILE = "workspace.html"
 LATEST = 6
 """How many of the last tasks the overview shows."""
+_URGENCY: Mapping[Status, int] = {"lost": 0, "planned": 0, "running": 1, "cancelling": 1, "assigned": 1}
+"""What somebody has to decide about comes first, what waits last."""
 _TABS = (
     ("", "Overview"),
     ("/tasks", "Tasks"),
@@ -179,7 +181,8 @@ def workspace_overview(facts: Facts, waits: Mapping[int, Wait], rights: Rights) 
     workspace = facts.workspace
     beside = Beside(plans=facts.plans, waits=waits, names=facts.names)
     path = path_of(workspace.name)
-    going = NowShown(task_rows(facts.open, beside), workspace.configuration_id is not None, path, workspace.name)
+    open_ones = sorted(facts.open, key=lambda task: (_URGENCY.get(task.status, 2), task.id))
+    going = NowShown(task_rows(open_ones, beside), workspace.configuration_id is not None, path, workspace.name)
     over = [task for task in facts.latest if task.final][:LATEST]
     rows: tuple[Part, ...] = tuple(Part(f"task-{row.id}", f"{FILE}:row", row) for row in task_rows(over, beside))
     if not rows:

@@ -135,7 +135,7 @@ def _resource(each: Resource, path: str, may_change: bool) -> ResourceRow:
     return ResourceRow(
         address=address_of(each),
         data=each.mode == "data",
-        body=readable(each.body),
+        body=printable(readable(each.body)),
         version=each.version,
         updated=each.updated_at,
         edit=f"{path}/{each.id}",

@@ -8,6 +8,13 @@
     for (const each of document.getElementById(button.dataset.unfold ?? button.dataset.fold).querySelectorAll("details.change")) each.open = open;
   });
 
+  // On a narrow screen the present tab is in sight; and a menu closes when what was chosen in it opens.
+  document.querySelector(".tabs [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+  document.addEventListener("click", (event) => {
+    const menu = event.target.closest("details.menu [data-opens]")?.closest("details.menu");
+    if (menu) menu.open = false;
+  });
+
   // A form that is fetched into a dialog: the link that leads to its page opens it here instead.
   document.addEventListener("htmx:afterSwap", (event) => {
     const dialog = event.detail.target.closest?.("dialog[data-sheet]");
