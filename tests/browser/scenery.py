@@ -125,7 +125,7 @@ class _Painter:
         for n in range(finished):
             status, outcome = ends[0 if n % 7 else 1] if n % 11 else ends[2 + n % 2]
             at = self.now - timedelta(minutes=9 * (finished - n) + 30)
-            name = names[(n * 7) % (len(names) - 2)]  # two are never run
+            name = names[(n * 11) % (len(names) - 2)]  # two are never run
             await self.task(
                 name, "plan_and_apply", status, phase="apply", outcome=outcome, at=at, by=("anna", "ci")[n % 2]
             )

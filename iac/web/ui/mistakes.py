@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quart import Response, g, request
+from quart import Response, g, has_request_context, request
 
 from iac.errors import IacError
 from iac.web.errors import AsPage
@@ -50,7 +50,7 @@ def pages(gate: Gate, navigation: Navigation) -> AsPage:
     """Errors as browsers want them; for programs None, they get JSON."""
 
     async def answer(status: int, message: str, extras: Mapping[str, object]) -> Response | None:
-        if request.path.startswith(API):
+        if not has_request_context() or request.path.startswith(API):  # a WebSocket is no page
             return None
         if answers.asked_by_script():
             return _for_script(status, message or _MESSAGES.get(status, ""), extras)
