@@ -123,7 +123,7 @@ def _written_down(journal: Journal, desk: Desk, execute: Execute) -> Execute:
     async def execute_it(order: RunTask, hurry: trio.Event) -> None:
         try:
             await trio.to_thread.run_sync(journal.accept, order, desk.token_of(order) or "")
-        except (IacError, OSError) as error:
+        except (IacError, OSError, RuntimeError) as error:  # RuntimeError: there was no thread to be had
             log.error("an order could not be written down", extra={"task_id": order.task_id, "error": str(error)})
             desk.not_noted(order)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from iac.executor.log_spool import LogSpool
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 64
+REST = 60
+"""Looks after one that could give nothing up: the disk may be of the wrong kind, or only too full to note down what goes."""
+LEFT_FREE = 1024 * 1024
+"""Bytes of the disk that raw logs leave to others, whatever the quota says: to states, and to the notes about a log."""
 
 
 class SpoolRoom:
@@ -21,7 +26,7 @@ class SpoolRoom:
     def __init__(self, tasks: Path, quota: int) -> None:
         self._tasks, self._quota = tasks, quota
         self._used = 0
-        self._helpless = False
+        self._rest = 0
 
     @property
     def used(self) -> int:
@@ -33,14 +38,27 @@ class SpoolRoom:
         """Whether no new task should come."""
         return refuses(self._used, self._quota)
 
+    def _limit(self) -> int:
+        """The quota, or less on a disk that is smaller than that, or that others have filled."""
+        try:
+            found = os.statvfs(self._tasks)
+        except OSError:
+            return self._quota
+        return min(self._quota, self._used + found.f_bavail * found.f_frsize - LEFT_FREE)
+
     def look(self, spools: Mapping[int, LogSpool]) -> None:
         """Measures, and gives up what has to go of the open logs (by fence)."""
+        if self._rest > 0:
+            self._rest -= 1
+            self._used = allocated_in(self._tasks)
+            return
         for _ in range(MOST_AT_ONCE):
             self._used = allocated_in(self._tasks)
             raw = [spool.as_raw_log(fence) for fence, spool in spools.items()]
-            what = None if self._helpless else to_give_up(raw, self._used, self._quota)
+            what = to_give_up(raw, self._used, self._limit())
             if what is None:
                 return
             if not spools[what.fence].give_up(what):
-                log.error("the disk of the spool takes nothing back; the quota cannot be kept")
-                self._helpless = True
+                log.error("the disk of the spool takes nothing back now; the quota cannot be kept")
+                self._rest = REST
+                return

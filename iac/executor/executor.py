@@ -87,7 +87,7 @@ class TerraformExecutor:
                 place = await trio.to_thread.run_sync(workdir.create, self._tasks, order, *kept)
             except (Fenced, AlreadyFinal, IllegalTransition) as error:
                 log.info("the task is not ours to run", extra={"error": error.message})
-            except (IacError, OSError) as error:
+            except (IacError, OSError, RuntimeError) as error:  # RuntimeError: there was no thread to be had
                 log.warning("the phase cannot begin", extra={"error": str(error)})
                 await self._report_at_last(order, _never_began(order, error))
             except trio.Cancelled:
@@ -193,7 +193,7 @@ class TerraformExecutor:
             await trio.to_thread.run_sync(
                 partial(workdir.note_result, durable=run.order.action == "apply"), run.workdir, result
             )
-        except OSError as error:  # then a later life does without it
+        except (OSError, RuntimeError) as error:  # then a later life does without it
             log.error("a result was not written down", extra={"error": str(error)})
         reported = await self._report(run.order, result)
         # Of an apply that was taken away, files are kept: its state may be the only trace of what it did.

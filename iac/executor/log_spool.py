@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 
 CHUNK = 1024 * 1024
 POLL = 0.05
-RESERVE = 8 * 1024 * 1024
-"""Bytes that the raw file always has room for, however full the disk becomes: there the last copy of a state may go."""
+RESERVE, LEAST_RESERVE = 8 * 1024 * 1024, 1024 * 1024
+"""Bytes that the raw file always has room for, however full the disk becomes: there the last copy of a state may go. On a
+disk that is too small it is half of that, or a quarter, or an eighth.
+"""
 RECENT = 256 * 1024
 """The last bytes of a log that are kept in memory, for who begins to watch it."""
 
@@ -77,14 +79,18 @@ class LogSpool:
         self.interval: float | None = None
         self.flushes = 0
         self._ended = trio.Event()
-        self._reserved = 0
+        self._reserved, self._room = 0, RESERVE
         self.reserve(0)
 
     def reserve(self, length: int) -> None:
         """Keeps RESERVE bytes of the disk for what follows the first `length` bytes, in steps of half of it."""
-        if length + RESERVE // 2 >= self._reserved:
-            self._reserved = length + RESERVE
-            if error := allocate(self.fd, length, RESERVE):
+        if length + self._room // 2 >= self._reserved:
+            self._room, error = RESERVE, allocate(self.fd, length, RESERVE)
+            while error == errno.ENOSPC and self._room > LEAST_RESERVE:
+                self._room //= 2
+                error = allocate(self.fd, length, self._room)
+            self._reserved = length + self._room
+            if error:
                 log.warning("no room could be reserved for a task's log", extra={"reason": os.strerror(error)})
                 if error != errno.ENOSPC:
                     self._reserved = sys.maxsize  # this file system has no such thing; asking again is of no use

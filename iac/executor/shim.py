@@ -362,8 +362,8 @@ def write(path: str, content: dict, *, durable: bool) -> None:  # type: ignore[t
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(draft, path)
-    except OSError as error:
-        sys.stderr.write(f"{path}: {error}\n")
+    except OSError:
+        return  # nor is there anywhere to say so: our own log is on that disk
 
 
 def as_json(value: object) -> str:

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from iac.domain.records import LogStream, Status, Task
+from iac.domain.records import LOCAL, LogStream, Status, Task
 from iac.domain.steps import TaskStep
 from iac.domain.work import PlanFacts, ResourceProgress
 from iac.store import agents, logs, plans, tasks
 from iac.store.database import Connection
 from iac.store.tasks import Filter
-
-LOCAL_ID = "local"
 
 
 class TaskSituation(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +50,7 @@ async def steps(c: Connection, task_id: int) -> list[TaskStep]:
 
 
 async def _names(c: Connection, found: Sequence[Task]) -> Mapping[str, str]:
-    ids = {each for task in found for each in (task.agent_id, task.pool_id) if each not in (None, LOCAL_ID)}
+    ids = {each for task in found for each in (task.agent_id, task.pool_id) if each not in (None, LOCAL)}
     return await agents.names_of(c, sorted(ids)) if ids else {}
 
 

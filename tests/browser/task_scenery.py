@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from iac.domain.agent_session import Times
 from iac.settings import TerraformSettings
 from iac.store import log_files
 from tests.fakes.fake_terraform import install
 from tests.harness.postgres import fresh_database
-from tests.web.clients import BEGUN, PLAIN, STUCK_APPLY, STUCK_PLAN, Served, served
+from tests.web.clients import BEGUN, PLAIN, STUCK_PLAN, Served, served
 
 MAIN = {"main.tf": 'resource "terraform_data" "a" { input = "x" }\n'}
+STUBBORN = "9.9.5"
+"""A version of the fake Terraform whose applies never end and do not hear of a stop."""
+FORCE_AFTER = 2.0
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -31,11 +35,13 @@ def workshop(directory: Path, postgres: str) -> Iterator[Served]:
     """A server with fake Terraforms: one that does what it is told, one whose plans and one whose applies never end."""
     terraform = directory / "terraform"
     stuck = {"lines": [BEGUN], "sleep": "forever"}
-    for version, commands in {PLAIN: {}, STUCK_PLAN: {"plan": stuck}, STUCK_APPLY: {"apply": stuck}}.items():
+    stubborn = {"apply": {**stuck, "ignore_sigterm": -1}}
+    for version, commands in {PLAIN: {}, STUCK_PLAN: {"plan": stuck}, STUBBORN: stubborn}.items():
         scenario = {"version": version, "commands": commands, "ledger": str(directory / f"{version}.jsonl")}
         install(terraform / version, scenario)
     settings = TerraformSettings(directory=terraform, download=False)
-    with served(directory / "data", fresh_database(postgres), terraform=settings) as server:
+    times = Times(force_after=FORCE_AFTER)
+    with served(directory / "data", fresh_database(postgres), terraform=settings, times=times) as server:
         yield server
 
 
@@ -47,10 +53,10 @@ def planned(server: Served, **settings: object) -> int:
     return task
 
 
-def stuck(server: Served, version: str = STUCK_PLAN) -> int:
+def stuck(server: Served, version: str = STUCK_PLAN, **settings: object) -> int:
     """A task that runs for ever."""
     task = server.operator.task(
-        server.admin.workspace(MAIN, terraform_version=version), "plan_and_apply", auto_apply=True
+        server.admin.workspace(MAIN, terraform_version=version, **settings), "plan_and_apply", auto_apply=True
     )
     server.operator.until_stuck(task)
     return task

@@ -126,7 +126,7 @@ def test_the_browser_cuts_a_live_log_as_the_server_cuts_a_stored_one(page: Page,
               for (let at = 0; at < bytes.length; at += a[1]) pages.feed(bytes.slice(at, at + a[1]));
               const starts = pages.starts.map((s) => [s.offset, s.row, s.line, s.continued]);
               return [pages.rows, pages.lines, pages.length, starts]"""
-    rows, lines, length, starts = run(page, "log-rows.js", body, [list(log), step])
+    rows, lines, length, starts = run(page, "log-pages.js", body, [list(log), step])
     assert (rows, lines, length) == (index.rows, index.lines, index.length)
     for offset, row, line, continued in starts:
         before = LogIndex()

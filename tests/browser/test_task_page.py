@@ -10,9 +10,10 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.people import LAPTOP, PHONE, Person, Site
 from tests.browser.scenery import Scenery
-from tests.browser.task_scenery import MAIN, aside, lost, planned, stuck, with_log, workshop
+from tests.browser.task_scenery import MAIN, STUBBORN, aside, lost, planned, stuck, with_log, workshop
 from tests.harness.server import TOKEN
 from tests.web.clients import STUCK_PLAN, Served
+from tests.web.test_api_apart import with_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,29 @@ def test_a_running_task_is_cancelled(someone: Person, server: Served, site: Site
     expect(page.get_by_role("button", name="Cancel task", exact=True)).to_have_count(0)
 
 
+def test_a_stop_is_counted_down_and_can_be_forced_after_a_while(someone: Person, server: Served, site: Site) -> None:
+    task = aside(stuck, server, STUBBORN, apply_grace_s=600)
+    page = opened(someone, task)
+    dialog_of(page, "Cancel task").get_by_role("button", name="Cancel task").click()
+    stop = page.locator("#stop")
+    expect(stop).to_contain_text("admin asked to stop it")
+    expect(stop).to_contain_text("Terraform was asked to end")
+    expect(stop.locator("time[data-until]").last).to_have_text(re.compile(r"in \d+ (s|min)"))
+    force = page.get_by_role("button", name="Force")
+    expect(force).to_be_enabled()
+    assert someone.findings() == []
+    force.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Kill it").click()
+    assert status(site, task) == "cancelling", "what it costs has to be known"
+    dialog.get_by_label("I know that its state may be incomplete.").check()
+    dialog.get_by_role("button", name="Kill it").click()
+    expect(page.locator("#task-head")).not_to_contain_text("Cancelling")
+    assert status(site, task) in ("cancelled", "failed", "lost")
+    expect(stop).to_be_hidden()
+    assert someone.complaints == []
+
+
 def test_a_task_is_run_again_as_a_new_one(someone: Person, server: Served) -> None:
     task = aside(planned, server)
     aside(server.operator.post, f"/tasks/{task}/discard")
@@ -207,6 +231,21 @@ def test_a_lost_apply_shows_what_is_known_and_is_resolved_with_a_reason(
     dialog.get_by_role("button", name="Resolve").click()
     expect(page.locator("#task-head")).to_contain_text("Failed")
     expect(page.locator("#task-notice")).to_contain_text("Nothing was made")
+
+
+def test_the_checkpoint_of_a_lost_apply_becomes_the_current_state_if_one_says_so(
+    someone: Person, server: Served, site: Site
+) -> None:
+    ws, task, _ = aside(with_checkpoint, server)
+    page = opened(someone, task)
+    expect(page.locator("#known")).to_contain_text("serial 6 with 2 resources, sent while it ran")
+    dialog = dialog_of(page, "Resolve")
+    dialog.get_by_label("What did you find?").fill("All of it is there")
+    dialog.get_by_label("Make it the current state").check()
+    assert someone.findings() == []
+    dialog.get_by_role("button", name="Resolve").click()
+    expect(page.locator("#task-notice")).to_contain_text("All of it is there")
+    assert site.sql("SELECT current_serial FROM workspace WHERE name = $1", ws)[0][0] == 6
 
 
 # Who may what, and how it looks

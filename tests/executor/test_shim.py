@@ -17,6 +17,7 @@ from iac.executor.leftovers import alive, start_time_of
 from iac.executor.process import ProcessFacts, read_pid_file, run_terraform
 from iac.executor.shimming import EndRecord, open_shim, read_end
 from tests.executor.bench import IMPATIENT, PATIENT, Bench, appears, child
+from tests.harness.tmpfs import fill, small_disk
 
 STARTER = """
 import os, sys, trio
@@ -172,6 +173,19 @@ async def test_commands_run_in_turn_and_the_last_one_is_remembered(tmp_path: Pat
             record = read_end(tmp_path)
             assert record is not None
             assert (record.label, record.exit_code) == (label, 0)
+
+
+async def test_a_full_disk_does_not_end_the_shim(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=512) as disk:
+        bench, go, facts = Bench(tmp_path, until=str(tmp_path / "go"), exit=3), tmp_path / "go", ProcessFacts()
+        bench.place = disk
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.run, facts)
+            await appears(bench.ready)
+            fill(disk)
+            go.touch()
+        assert facts.ended is not None
+        assert facts.ended.exit_code == 3
 
 
 async def test_terraform_yields_to_those_who_watch_it_and_its_files_are_nobody_elses(tmp_path: Path) -> None:

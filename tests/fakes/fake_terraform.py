@@ -37,6 +37,7 @@ Manners, all optional, in the order in which they are performed:
     crash            exit code of a panic: its text goes to stderr, and nothing is finished
     plan_json        what `show -json` prints
     state, no_state  fields over the written state (apply); write none
+    dump_state       text of a state that is printed, as where it could be written nowhere (apply -json, with an exit of 1)
     outputs          {"name": value}: for apply, show and output
     exit, exit_on_sigterm    0 and 1 (plan with -detailed-exitcode: 2); an exit of 1 comes with an error message
 """
@@ -44,6 +45,7 @@ Manners, all optional, in the order in which they are performed:
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -83,8 +85,9 @@ def install(directory: Path, scenario: Mapping[str, object] | None = None) -> Pa
 
 
 def ledger_of(path: Path) -> list[dict[str, Any]]:
-    """The events of a ledger so far; none if it does not exist yet."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The events of a ledger so far; none if it does not exist yet. A line that is just being written is not one yet."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 class Interrupted(Exception):
@@ -186,7 +189,7 @@ class Fake:
     def work(self, seconds: float | str) -> None:
         """Be busy for so long; raises Interrupted at the first SIGTERM that is not to be ignored."""
         end = time.monotonic() + (CHILD_SECONDS if seconds == "forever" else float(seconds))
-        while signal.sigtimedwait({signal.SIGTERM}, max(0.0, end - time.monotonic())) is not None:
+        while is_told_to_end(end - time.monotonic()):
             self.sigterms += 1
             self.note("sigterm")
             patience = int(self.manners.get("ignore_sigterm", 0))
@@ -252,7 +255,10 @@ class Fake:
         """What the subcommand does and prints at its end."""
         as_json = "-json" in self.flags
         if self.exit_code == 1:
-            if self.command == "apply":
+            if "dump_state" in self.manners:
+                head = '{"@level":"info","@message":"Emergency state dump","@module":"terraform.ui","state":'
+                write(1, f'{head}{self.manners["dump_state"]},"type":"log"}}\n'.encode())
+            elif self.command == "apply":
                 self.write_state()
             problem = {"severity": "error", "summary": "The scenario says so", "detail": ""}
             line = event("diagnostic", "Error: The scenario says so", level="error", diagnostic=problem)
@@ -394,7 +400,12 @@ def write(fd: int, content: bytes) -> None:
     """All of it, however little the kernel takes at once."""
     view = memoryview(content)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except OSError as error:  # Terraform does not mind that nobody takes its output
+            if error.errno != errno.ENOSPC:
+                raise
+            return
 
 
 def flood(in_lines: int, in_one_line: int) -> None:
@@ -429,6 +440,13 @@ def publish(path: Path, text: str) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)
+
+
+def is_told_to_end(within: float) -> bool:
+    """Whether a SIGTERM came."""
+    told = signal.sigtimedwait({signal.SIGTERM}, max(0.0, within))
+    # One that was stopped and goes on when its time is over gets whatever was on the stack (a fault of CPython 3.11).
+    return told is not None and told.si_signo == signal.SIGTERM
 
 
 def kill_agent() -> None:
@@ -473,7 +491,7 @@ def stay(child: Manners) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     publish(Path(child["pid_file"]), str(os.getpid()))
     end = time.monotonic() + CHILD_SECONDS
-    while signal.sigtimedwait({signal.SIGTERM}, max(0.0, end - time.monotonic())) is not None:
+    while is_told_to_end(end - time.monotonic()):
         touch(child.get("sigterm_file"))
     return 0
 

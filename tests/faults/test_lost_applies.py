@@ -22,6 +22,8 @@ from tests.system.scenes import Gate, becomes, state_of, statuses
 REAL = {"PATH": "/usr/bin:/bin"}
 """Without a stand-in on it, Terraform comes from the wheel."""
 
+FATES = ["adopt", pytest.param("quarantine", marks=pytest.mark.slow_fault)]
+
 
 async def kill_all(agent: AgentProcess) -> None:
     """What loss of power, or of its container, is for an agent: nothing of it runs on."""
@@ -90,6 +92,7 @@ async def stays_locked(scene: Scene, task: int) -> None:
     await scene.cancel(other)
 
 
+@pytest.mark.slow_fault
 async def test_row_02_checkpoints_go_on_when_an_agent_that_was_killed_is_back(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -184,9 +187,10 @@ async def test_row_03_of_a_real_apply_that_lost_its_power_all_finished_resources
             assert statuses(await state_of(scene.server, "w")) == {"first": None, "second": None}
 
 
+@pytest.mark.slow_fault
 async def test_row_43_a_pod_whose_volume_is_kept_brings_its_state_late(tmp_path: Path, database_url: str) -> None:
     """43, PVC: long after it was given up the pod comes back with its disk, and its state still counts."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 4.0}) as scene:
+    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene:
         scene.acts(apply=partway(scene))
         async with scene.agent() as agent:
             task = await scene.confirmed_apply()
@@ -207,12 +211,12 @@ async def until_detail(scene: Scene, task: int, text: str) -> None:
             await trio.sleep(0.02)
 
 
-@pytest.mark.parametrize("fate", ["adopt", "quarantine"])
+@pytest.mark.parametrize("fate", FATES)
 async def test_row_43_of_a_pod_whose_disk_is_gone_the_checkpoint_remains(
     tmp_path: Path, database_url: str, fate: str
 ) -> None:
     """43, emptyDir: nobody will ever tell more. What came while it ran is there, and what becomes of it a human says."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 4.0}) as scene:
+    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene:
         scene.acts(apply={"lines": ["as far as it came"], **partway(scene)})
         async with scene.agent() as agent:
             task = await scene.confirmed_apply()
@@ -263,12 +267,12 @@ async def test_row_43_a_real_apply_whose_disk_is_gone_goes_on_from_its_checkpoin
         assert (await workspace(scene))["state_uncertain"] is False
 
 
-@pytest.mark.parametrize("fate", ["adopt", "quarantine"])
+@pytest.mark.parametrize("fate", FATES)
 async def test_row_54_after_a_human_resolved_a_lost_apply_its_agent_returns_and_is_fenced(
     tmp_path: Path, database_url: str, fate: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """54: abandon with stop_and_report; Terraform is asked to stop, its state is kept apart, with an alert."""
-    async with a_scene(tmp_path, database_url, times={"lost_after": 4.0}) as scene:
+    async with a_scene(tmp_path, database_url, times={"lost_after": 2.0}) as scene:
         async with scene.agent(times=NOTICES) as agent:
             scene.acts(apply=partway(scene))
             task = await scene.confirmed_apply()

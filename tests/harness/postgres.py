@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 from time import monotonic
+from typing import Any
 
 import asyncpg
 import trio
@@ -98,10 +99,18 @@ class OwnCluster:
             Event().wait(0.01)
 
     def start(self) -> None:
-        """Starts it again; where it was started anew meanwhile, that one is used."""
+        """Starts it again."""
+        self._handle()
+
+    def stop(self) -> None:
+        """Ends it, whoever started it last."""
+        self._handle().stop()
+
+    def _handle(self) -> Any:
         server = PostgresServer(self.data, cleanup_mode=None)
-        server.start()
+        server.start()  # one that runs already is found
         atexit.unregister(server._cleanup)
+        return server
 
 
 @contextmanager
@@ -112,4 +121,8 @@ def own_cluster() -> Iterator[OwnCluster]:
         with running_postgres(Path(directory) / "data") as url:
             execute(url, "ALTER SYSTEM SET synchronous_commit = on")
             execute(url, "SELECT pg_reload_conf()")
-            yield OwnCluster(Path(directory) / "data", fresh_database(url))
+            cluster = OwnCluster(Path(directory) / "data", fresh_database(url))
+            try:
+                yield cluster
+            finally:
+                cluster.stop()

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from iac.errors import Invalid, NotFound
 from iac.web.ui.models.state_difference import StateDifference, changed_object, state_difference
 from iac.web.ui.models.state_document import Secrets, StateDocument, read_state
-from iac.web.ui.models.state_tree import SHOWN, StateTree, TreeQuery, attribute_lines, one_object, state_tree
+from iac.web.ui.models.state_tree import (
+    MOST_FOUND,
+    SHOWN,
+    StateTree,
+    TreeQuery,
+    attribute_lines,
+    one_object,
+    state_tree,
+)
 from tests.executor.test_plans_with_terraform import Workspace
 from tests.ui.test_differences import drawn
 
@@ -142,6 +150,20 @@ def test_a_state_of_thousands_is_shown_in_part_and_found_in_whole() -> None:
     assert drawn(one_object(large, NONE, "i4999").lines or ())[0] == "  n = 4999"
     with pytest.raises(NotFound):
         one_object(large, NONE, "i5000")
+
+
+def test_a_search_that_finds_too_much_stops_and_says_so() -> None:
+    large = state(*(block(f"a.b{n}", instance({"text": "everywhere"})) for n in range(MOST_FOUND + 50)))
+    shown = tree(large, q="everywhere")
+    assert (shown.found, shown.found_more, len(addresses(shown))) == (MOST_FOUND, True, SHOWN)
+    assert len(addresses(tree(large, q="everywhere", all="yes"))) == MOST_FOUND + 50
+
+
+@pytest.mark.parametrize("word", ["k<&>", '"v', "ümlaut", "\\u202e", "1.10", "true", "{x}", "=", "line2"])
+def test_odd_words_are_found_too(word: str) -> None:
+    attributes = {"k<&>": '"v"', "u": "Ümlaut \u202e", "t": "tab\t", "n": [1.5, True], "j": "{x}", "m": "line1\nline2"}
+    raw = json.dumps({"version": 4, "serial": 1, "lineage": "l", "resources": [block("a.b", instance(attributes))]})
+    assert addresses(tree(read_state(raw.replace("1.5", "1.10").encode()), q=word)) == ["a.b"]
 
 
 def test_two_states_differ_by_objects_attributes_and_facts() -> None:

@@ -19,6 +19,8 @@ from iac.web.ui.models.configuration_view import (
     MOST_SHOWN,
     ConfigurationQuery,
     WorkspaceConfiguration,
+    chosen_file,
+    file_view,
     workspace_configuration,
 )
 from iac.web.ui.models.highlighting import LONGEST, highlighted
@@ -177,7 +179,9 @@ def files(**found: bytes) -> dict[str, File]:
 
 def configured(query: ConfigurationQuery, found: dict[str, File]) -> WorkspaceConfiguration:
     held, version = a_workspace(configuration_id="cv-1"), a_configuration()
-    return workspace_configuration(held, query, [version], version, found, rights=ALL)
+    chosen = chosen_file(query.file, found)
+    file = None if chosen is None else file_view(chosen, found[chosen])
+    return workspace_configuration(held, query, [version], version, found, file=file, rights=ALL)
 
 
 def test_the_first_file_is_the_main_one_and_directories_come_after_the_top() -> None:

@@ -142,7 +142,8 @@ class _Served:
         view, picture = await self._look(call)
         context = {**frame(me, self.navigation), "page": view, "live": self._live(picture)}
         response = answers.html(rendering.page(self.page.template, **context))
-        if answers.asked_by_script() and view.address:
+        # Not where it is fetched into another page: the address is that page's.
+        if answers.asked_by_script() and view.address and answers.came_from().partition("?")[0] == request.path:
             response.headers["HX-Push-Url"] = view.address
         if not answers.asked_by_script():
             await self.gate.rotate(me, response)

@@ -38,18 +38,27 @@ class Plans:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._shelf = Shelf[PlanDocument]()
+        self._views = Shelf[PlanView]()
 
     async def view(self, task_id: int, query: PlanQuery, *, base: str) -> PlanView:
         """The plan that the task made, or that it applies. Raises NotFound where there is none (no_plan)."""
-        document = await self.document(task_id)
+        digest = await self._digest(task_id)
+        document = await self._document(task_id, digest)
         parts = f"/tasks/{task_id}/plan"
-        return await trio.to_thread.run_sync(lambda: plan_view(document, query, base=base, parts=parts))
+        return await self._views.made(
+            (task_id, digest, query, base), lambda: plan_view(document, query, base=base, parts=parts)
+        )
 
     async def document(self, task_id: int) -> PlanDocument:
         """Raises NotFound."""
+        return await self._document(task_id, await self._digest(task_id))
+
+    async def _digest(self, task_id: int) -> str:
         task = await self._platform.read(tasks.get, task_id)
-        facts = await self._platform.read(plans.facts, task.plan_task_id or task_id)
-        return await self._shelf.get((task_id, facts.digest), lambda: self._read(task_id))
+        return (await self._platform.read(plans.facts, task.plan_task_id or task_id)).digest
+
+    async def _document(self, task_id: int, digest: str) -> PlanDocument:
+        return await self._shelf.get((task_id, digest), lambda: self._read(task_id))
 
     async def _read(self, task_id: int) -> tuple[PlanDocument, int]:
         text = await self._platform.read(operations.plan_text, self._platform.keyring, task_id)

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+import msgspec
 import trio
 
 T = TypeVar("T")
@@ -20,6 +21,15 @@ class Shelf(Generic[T]):
         self._room = room
         self._kept = OrderedDict[Hashable, tuple[T, int]]()
         self._reading: dict[Hashable, trio.Lock] = {}
+
+    async def made(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The same for what is made of documents: `make` runs in a thread; it makes a structure, as large as its JSON."""
+
+        async def read() -> tuple[T, int]:
+            found = await trio.to_thread.run_sync(make)
+            return found, len(msgspec.json.encode(found))
+
+        return await self.get(key, read)
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[tuple[T, int]]]) -> T:
         """The document with this key; `read` gives it with its size in bytes."""

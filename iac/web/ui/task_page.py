@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from iac.actors.news import topic_of
+from iac.domain.cancel_bodies import cancel_view
 from iac.domain.records import Task
 from iac.domain.state_bodies import KnownView, ResolveRequest
 from iac.errors import Gone, Invalid
@@ -37,6 +39,12 @@ class Commented(msgspec.Struct, frozen=True):
     comment: Comment = ""
 
 
+class Forced(msgspec.Struct, frozen=True):
+    """`confirm`: that an apply's state may be incomplete is known."""
+
+    confirm: bool = False
+
+
 class Resolved(msgspec.Struct, frozen=True):
     comment: Comment
     unlock: bool = False
@@ -49,6 +57,7 @@ def declare(ui: Ui, platform: Platform) -> None:
     @ui.page(PATH, "task.html", topics=_topics)
     async def show_task_page(call: PageCall[NoQuery]) -> TaskPage:
         found = await platform.read(task_pages.situation, call.path["task_id"])
+        now = datetime.now(UTC)
         tail, cut, gone = await _tail(platform, found.task.id, sum(stream.length for stream in found.logs))
         return task_page(
             Facts(
@@ -60,6 +69,8 @@ def declare(ui: Ui, platform: Platform) -> None:
                 progress=found.progress,
                 current_serial=found.current_serial,
                 known=await _known(platform, found.task),
+                cancel=cancel_view(found.task, now=now, force_after_s=platform.fleet.times.force_after),
+                now=now,
                 rights=frozenset(RIGHTS[call.me.token.role]),
                 tail=tail,
                 tail_cut=cut,
@@ -115,6 +126,12 @@ def _decisions(ui: Ui, platform: Platform) -> None:
     async def cancel_task(call: PageCall[NoQuery]) -> Done:
         await operations.cancel(platform, call.path["task_id"], by=call.me.name, force=False)
         return Done(says="It is being cancelled.", back=_back(call))
+
+    @ui.deed(f"{PATH}/force", "run", form=Forced)
+    async def force_task(call: PageCall[Forced]) -> Done:
+        task_id = call.path["task_id"]
+        await operations.cancel(platform, task_id, by=call.me.name, force=True, confirmed=call.query.confirm)
+        return Done(says="It is being killed.", back=_back(call))
 
     @ui.deed(f"{PATH}/resolve", "force_unlock", form=Resolved)
     async def resolve_task(call: PageCall[Resolved]) -> Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import trio
 
@@ -17,7 +18,10 @@ from iac.web.platform import Platform
 from iac.web.ui.models.configuration_view import (
     PAGE,
     ConfigurationQuery,
+    FileView,
     WorkspaceConfiguration,
+    chosen_file,
+    file_view,
     workspace_configuration,
 )
 from iac.web.ui.pages import PageCall, Ui
@@ -29,22 +33,23 @@ Files = Mapping[str, File]
 
 def declare(ui: Ui, platform: Platform) -> None:
     """Puts the page on the table."""
-    shelf = Shelf[Files]()
+    shelf, drawn = Shelf[Files](), Shelf[FileView]()
 
     @ui.page(f"{WS}/configuration", "workspace/configuration.html", query=ConfigurationQuery, topics=("workspaces",))
     async def show_configuration(call: PageCall[ConfigurationQuery]) -> WorkspaceConfiguration:
         query = call.query
         held, found, version = await platform.read(_found, call.path["ws"], query)
         files: Files = {}
+        file = None
         if version is not None:
             shown = version
-            files = await shelf.get(version.id, lambda: _read(platform, held, shown))
-        made = await trio.to_thread.run_sync(
-            lambda: workspace_configuration(held, query, found, version, files, rights=rights_of(call.me))
-        )
-        if query.file and version is not None and query.file not in files:
-            raise NotFound(f"There is no file {query.file!r} in this version of the configuration.")
-        return made
+            files = await shelf.get(shown.id, lambda: _read(platform, held, shown))
+            path = chosen_file(query.file, files)
+            if query.file and path is None:
+                raise NotFound(f"There is no file {query.file!r} in this version of the configuration.")
+            if path is not None:
+                file = await drawn.made((shown.id, path), partial(file_view, path, files[path]))
+        return workspace_configuration(held, query, found, version, files, file=file, rights=rights_of(call.me))
 
 
 async def _found(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 import trio
@@ -39,7 +37,6 @@ from iac.web.ui.pages import Done, PageCall, Ui
 from iac.web.ui.shelf import Shelf
 from iac.web.ui.workspace import WS, current_state, rights_of
 
-T = TypeVar("T")
 STATE = f"{WS}/state"
 
 
@@ -63,6 +60,8 @@ class States:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._shelf = Shelf[StateDocument]()
+        self._trees = Shelf[StateTree]()
+        self._differences = Shelf[StateDifference]()
 
     async def document(self, held: Workspace, version: StateVersion) -> StateDocument:
         """Raises Invalid where the version is no state at all."""
@@ -72,6 +71,29 @@ class States:
             return await trio.to_thread.run_sync(read_state, data), len(data)
 
         return await self._shelf.get(version.id, read)
+
+    async def tree(
+        self, held: Workspace, version: StateVersion, query: TreeQuery, base: str
+    ) -> tuple[StateTree | None, str]:
+        """The tree, or why there is none."""
+        try:
+            document = await self.document(held, version)
+        except Invalid as refused:
+            return None, refused.message
+        secrets = await self.secrets(held)
+        parts = f"{state_path(held)}/{version.id}/objects"
+        make = partial(state_tree, document, secrets, query, base=base, parts=parts)
+        return await self._trees.made((version.id, query, base, secrets.key), make), ""
+
+    async def difference(
+        self, held: Workspace, before: StateVersion, after: StateVersion, *, whole: bool
+    ) -> StateDifference:
+        """Raises Invalid where one of them is no state at all."""
+        one, other = await self.document(held, before), await self.document(held, after)
+        secrets = await self.secrets(held)
+        parts = compare_path(held, before.id, after.id).replace("/compare?", "/compare/{key}?")
+        make = partial(state_difference, one, other, secrets, parts=parts, whole=whole)
+        return await self._differences.made((before.id, after.id, parts, whole, secrets.key), make)
 
     async def secrets(self, held: Workspace) -> Secrets:
         """What the workspace's own variables hide."""
@@ -94,13 +116,13 @@ def _versions(ui: Ui, platform: Platform, states: States) -> None:
         held, found, current = await platform.read(_history, call.path["ws"], query.before or None)
         tree, problem = None, ""
         if current is not None:
-            tree, problem = await _tree(states, held, current, TreeQuery(q=query.q, all=query.all), state_path(held))
+            tree, problem = await states.tree(held, current, TreeQuery(q=query.q, all=query.all), state_path(held))
         return workspace_state(held, query, found, current, tree, problem=problem, rights=rights_of(call.me))
 
     @ui.page(f"{STATE}/<which>", "workspace/state_version.html", query=TreeQuery, topics=("workspaces",))
     async def show_state_version(call: PageCall[TreeQuery]) -> StateVersionPage:
         held, version = await platform.read(_version, call.path["ws"], call.path["which"])
-        tree, problem = await _tree(states, held, version, call.query, f"{state_path(held)}/{version.id}")
+        tree, problem = await states.tree(held, version, call.query, f"{state_path(held)}/{version.id}")
         return state_version_page(held, version, tree, problem=problem, rights=rights_of(call.me))
 
     @ui.page(f"{STATE}/<which>/objects/<key>", "workspace/object.html")
@@ -112,23 +134,6 @@ def _versions(ui: Ui, platform: Platform, states: States) -> None:
         return ObjectPage(title=leaf.address, back=back, leaf=leaf, bare=answers.asked_by_script())
 
 
-async def _tree(
-    states: States, held: Workspace, version: StateVersion, query: TreeQuery, base: str
-) -> tuple[StateTree | None, str]:
-    """The tree, or why there is none."""
-    parts = f"{state_path(held)}/{version.id}/objects"
-    try:
-        document = await states.document(held, version)
-    except Invalid as refused:
-        return None, refused.message
-    secrets = await states.secrets(held)
-    return await _in_thread(lambda: state_tree(document, secrets, query, base=base, parts=parts)), ""
-
-
-async def _in_thread(make: Callable[[], T]) -> T:
-    return await trio.to_thread.run_sync(make)
-
-
 def _comparisons(ui: Ui, platform: Platform, states: States) -> None:
     path = f"{STATE}/compare"
 
@@ -136,16 +141,12 @@ def _comparisons(ui: Ui, platform: Platform, states: States) -> None:
     async def compare_states(call: PageCall[CompareQuery]) -> ComparePage:
         query = call.query
         held, before, after = await platform.read(_two, call.path["ws"], query)
-        parts = compare_path(held, before.id, after.id).replace("/compare?", "/compare/{key}?")
         difference: StateDifference | None = None
         problem = ""
         try:
-            one, other = await states.document(held, before), await states.document(held, after)
+            difference = await states.difference(held, before, after, whole=query.all == "yes")
         except Invalid as refused:
             problem = refused.message
-        else:
-            secrets, whole = await states.secrets(held), query.all == "yes"
-            difference = await _in_thread(lambda: state_difference(one, other, secrets, parts=parts, whole=whole))
         return compare_page(held, before, after, difference, problem=problem, rights=rights_of(call.me))
 
     @ui.page(f"{path}/<key>", "workspace/object_change.html", query=CompareQuery)
@@ -153,7 +154,7 @@ def _comparisons(ui: Ui, platform: Platform, states: States) -> None:
         held, before, after = await platform.read(_two, call.path["ws"], call.query)
         one, other = await states.document(held, before), await states.document(held, after)
         secrets, key = await states.secrets(held), call.path["key"]
-        change = await _in_thread(lambda: changed_object(one, other, secrets, key))
+        change = await trio.to_thread.run_sync(changed_object, one, other, secrets, key)
         back = compare_path(held, before.id, after.id)
         return ObjectChangePage(title=change.address, back=back, change=change, bare=answers.asked_by_script())
 

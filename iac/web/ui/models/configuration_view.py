@@ -88,12 +88,13 @@ def workspace_configuration(
     version: Configuration | None,
     files: Mapping[str, File],
     *,
+    file: FileView | None,
     rights: Rights,
 ) -> WorkspaceConfiguration:
     """`found` are a page's versions, and one more if there are more; `files` those of `version`, the one that is shown."""
     frame: dict[str, Any] = frame_of(workspace, rights, "/configuration")
     base = f"{path_of(workspace.name)}/configuration"
-    chosen = _chosen(query.file, files)
+    chosen = chosen_file(query.file, files)
     rows = [_row(each, workspace, version, base) for each in found[:PAGE]]
     parts: tuple[Part, ...] = tuple(Part(row.id, f"{FILE}:version", row) for row in rows)
     older = query.href(base, before=found[PAGE - 1].id) if len(found) > PAGE else ""
@@ -105,7 +106,7 @@ def workspace_configuration(
         shown=None if version is None else _row(version, workspace, version, base),
         files=tuple(_entries(files, chosen, query, base)),
         more_files=max(0, len(files) - MOST_FILES),
-        file=None if chosen is None else _file(chosen, files[chosen]),
+        file=file,
         download="" if version is None else f"/api/v1/workspaces/{workspace.id}/configurations/{version.id}/download",
         command=f"iac run plan -w {quoted_for_shell(workspace.name)}",
         **frame,
@@ -116,7 +117,8 @@ def quoted_for_shell(name: str) -> str:
     return f"'{name}'" if " " in name else name
 
 
-def _chosen(wanted: str, files: Mapping[str, File]) -> str | None:
+def chosen_file(wanted: str, files: Mapping[str, File]) -> str | None:
+    """The one that is asked for; if none is, the main one. None where it is not there."""
     if wanted in files:
         return wanted
     if wanted:
@@ -151,7 +153,8 @@ def _entries(files: Mapping[str, File], chosen: str | None, query: Configuration
     return made
 
 
-def _file(path: str, file: File) -> FileView:
+def file_view(path: str, file: File) -> FileView:
+    """The file with its lines coloured, which takes a moment: call it in a thread."""
     text, why_not = "", ""
     if len(file.data) > MOST_SHOWN:
         why_not = "It is too large to be shown here; download the configuration to see it."

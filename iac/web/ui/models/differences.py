@@ -67,7 +67,7 @@ class _Where(msgspec.Struct, frozen=True):
         return FORCES if self.path in self.forced else ""
 
     def line(self, sign: Sign, value: Value) -> Line:
-        return Line(sign=sign, depth=self.depth, name=self.name, kind=_kind(value), text=shown(value), note=self.note)
+        return Line(sign=sign, depth=self.depth, name=self.name, kind=kind_of(value), text=shown(value), note=self.note)
 
     def opening(self, sign: Sign, bracket: str, note: str = "") -> Line:
         note = note or self.note
@@ -159,7 +159,7 @@ def _pair(old: Value, new: Value, at: _Where) -> Lines:
         yield at.line("~", new)  # of the old one there is no more to say
     else:
         yield Line(
-            sign="~", depth=at.depth, name=at.name, kind=_kind(new), text=shown(new), before=shown(old), note=at.note
+            sign="~", depth=at.depth, name=at.name, kind=kind_of(new), text=shown(new), before=shown(old), note=at.note
         )
 
 
@@ -289,7 +289,8 @@ def _rest(depth: int, text: str) -> Line:
     return Line(sign="", depth=depth, kind="rest", text=text)
 
 
-def _kind(value: Value) -> Kind:
+def kind_of(value: Value) -> Kind:
+    """How a value is drawn."""
     match value:
         case Mark.UNKNOWN:
             return "unknown"

@@ -5,7 +5,8 @@ Characters that would show a text otherwise than it is (control, bidirectional) 
 
 from __future__ import annotations
 
-from markupsafe import Markup, escape
+from html import escape
+
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexer import Lexer
@@ -33,14 +34,14 @@ _BY_ENDING = {
 }
 
 
-def highlighted(path: str, text: str) -> tuple[Markup, ...]:
+def highlighted(path: str, text: str) -> tuple[str, ...]:
     """The text's lines. Whatever it is, nothing in it becomes HTML."""
     safe = printable(text.replace("\r\n", "\n"))
     lexer = _lexer_for(path) if len(safe) <= LONGEST else None
     if lexer is None:
         return tuple(escape(line) for line in _lines(safe))
     drawn: str = highlight(safe, lexer, HtmlFormatter(nowrap=True, classprefix="hl-"))
-    return tuple(Markup(line) for line in _lines(drawn))  # noqa: S704 - the formatter has escaped it
+    return tuple(_lines(drawn))  # the formatter has escaped it
 
 
 def _lines(text: str) -> list[str]:

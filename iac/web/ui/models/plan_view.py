@@ -145,6 +145,8 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     outputs_changed: int
     invocations: tuple[str, ...]
     terraform_version: str
+    raw: str
+    """The address of the plan's JSON, masked."""
     empty: str
     """What to say when there is nothing to show."""
 
@@ -167,6 +169,7 @@ def plan_view(document: PlanDocument, query: PlanQuery, *, base: str, parts: str
         outputs_changed=summary.outputs_changed,
         invocations=tuple(each.address or each.type for each in document.invocations),
         terraform_version=summary.terraform_version,
+        raw=f"/api/v1{parts}",
         empty="" if sections or outputs or document.invocations else _nothing(document, query),
     )
 

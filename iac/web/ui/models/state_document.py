@@ -94,12 +94,21 @@ class Secrets:
     def __init__(self, values: Iterable[str]) -> None:
         known = tuple(values)
         self._masker = Masker(known)
-        self._numbers = frozenset(known)
+        self._numbers = frozenset(map(Number, known))
+        self._any = bool(known)
+        self.key = hash(known)
+        """Tells in this process whether others would hide the same."""
+
+    def are_in(self, document: bytes) -> bool:
+        """Whether any of them may be in the JSON; mostly none is, and then nothing has to be looked at one by one."""
+        if not self._any:
+            return False
+        return self._masker.mask(document) != document or any(number.encode() in document for number in self._numbers)
 
     def hide(self, value: Value) -> Value:
         """A text or number without them."""
         if isinstance(value, Number):
-            return SENSITIVE if value in map(Number, self._numbers) else value
+            return SENSITIVE if value in self._numbers else value
         if isinstance(value, str):
             return self._masker.mask(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
         return value
@@ -136,7 +145,8 @@ class StateDocument:
 
     def attributes(self, instance: StateInstance, secrets: Secrets) -> Value:
         """What may be shown of an object's attributes: secrets stand as SENSITIVE."""
-        return _masked(instance.plain, frozenset(instance.marks), self.texts, secrets)
+        own = secrets if secrets.are_in(bytes(instance.attributes)) else None
+        return _masked(instance.plain, frozenset(instance.marks), self.texts, own)
 
     def outputs(self, secrets: Secrets) -> dict[str, Value]:
         """The outputs, by name, without their secrets."""
@@ -224,7 +234,13 @@ def _step(step: Any) -> str | int:  # noqa: ANN401 - JSON
 
 
 def _masked(
-    value: Value, marks: frozenset[Path], texts: frozenset[str], secrets: Secrets, *, named: str = "", at: Path = ()
+    value: Value,
+    marks: frozenset[Path],
+    texts: frozenset[str],
+    secrets: Secrets | None,
+    *,
+    named: str = "",
+    at: Path = (),
 ) -> Value:
     if value is None or isinstance(value, bool):
         return SENSITIVE if at in marks and value is not None else value
@@ -236,7 +252,9 @@ def _masked(
         }
     if isinstance(value, list):
         return [_masked(inner, marks, texts, secrets, at=(*at, index)) for index, inner in enumerate(value)]
-    return SENSITIVE if value in texts else secrets.hide(value)
+    if value in texts:
+        return SENSITIVE
+    return value if secrets is None else secrets.hide(value)
 
 
 def _texts_at(value: Value, path: Path) -> Iterator[str]:

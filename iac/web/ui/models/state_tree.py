@@ -5,21 +5,27 @@ Searched by words in addresses and in attributes, of which only what may be show
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Literal
 from urllib.parse import urlencode
 
 import msgspec
 
-from iac.web.ui.models.differences import Line, value_lines
+from iac.web.ui.models.differences import Line, kind_of, value_lines
 from iac.web.ui.models.state_document import Secrets, StateDocument, StateInstance
-from iac.web.ui.models.values import printable, with_secrets
+from iac.web.ui.models.values import Mark, Value, printable, shown, shown_name, with_secrets
 
 SHOWN = 200
 """Objects of a tree, before one asks for all."""
+MOST_FOUND = 1000
+"""Objects at which a search stops looking."""
 OPEN_LINES = 200
 HITS = 3
 """Attributes that are shown for being what was searched for."""
+_RUN = re.compile(r"[a-z0-9_.:/@+-]+")
+"""What stands in a state's JSON as it is shown."""
 
 
 class TreeQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,6 +76,8 @@ class StateTree(msgspec.Struct, frozen=True, kw_only=True):
     parts: str
     objects: int
     found: int
+    found_more: bool
+    """Whether the search stopped there."""
     more: int
     modules: tuple[Module, ...]
     outputs: tuple[Line, ...]
@@ -79,8 +87,8 @@ class StateTree(msgspec.Struct, frozen=True, kw_only=True):
 def state_tree(document: StateDocument, secrets: Secrets, query: TreeQuery, *, base: str, parts: str) -> StateTree:
     """Takes a moment for a large state: call it in a thread."""
     words = query.q.lower().split()
-    found = list(_found(document, secrets, words))
-    shown = found if query.all else found[:SHOWN]
+    found = list(islice(_found(document, secrets, words), MOST_FOUND if words and not query.all else None))
+    chosen = found if query.all else found[:SHOWN]
     outputs = document.outputs(secrets)
     fitting = {name: value for name, value in outputs.items() if all(word in name.lower() for word in words)}
     return StateTree(
@@ -89,8 +97,9 @@ def state_tree(document: StateDocument, secrets: Secrets, query: TreeQuery, *, b
         parts=parts,
         objects=len(document.instances),
         found=len(found),
-        more=len(found) - len(shown),
-        modules=tuple(_modules(_opened(document, secrets, shown))),
+        found_more=bool(words) and not query.all and len(found) == MOST_FOUND,
+        more=len(found) - len(chosen),
+        modules=tuple(_modules(_opened(document, secrets, chosen))),
         outputs=value_lines(with_secrets(dict(fitting))),
         outputs_total=len(outputs),
     )
@@ -110,24 +119,43 @@ _Pair = tuple[StateInstance, Leaf]
 
 
 def _found(document: StateDocument, secrets: Secrets, words: list[str]) -> Iterator[_Pair]:
+    runs = [max(found, key=len) for word in words if "\\" not in word and (found := _RUN.findall(word))]
     for instance in document.instances:
         address = printable(instance.address).lower()
         missing = [word for word in words if word not in address]
         if not missing:
             yield instance, _leaf(instance, ())
             continue
+        # A cheap look at what is not masked comes first; what may be shown has the say.
         raw = bytes(instance.attributes).lower()
-        if not all(word.encode() in raw for word in missing if word.isascii() and word.isalnum()):
-            continue  # a cheap look; the true one is at what may be shown
-        lines = attribute_lines(document, secrets, instance)
-        hits = [line for line in lines if any(word in _said(line) for word in missing)]
-        if all(any(word in _said(line) for line in hits) for word in missing):
-            flat = dict.fromkeys(msgspec.structs.replace(line, depth=0) for line in hits)  # often repeated
-            yield instance, _leaf(instance, tuple(flat)[:HITS])
+        if all(run in address or run.encode() in raw for run in runs):
+            hits = _hits(with_secrets(document.attributes(instance, secrets)), missing)
+            if all(any(word in said for said in hits) for word in missing):
+                yield instance, _leaf(instance, tuple(dict.fromkeys(hits.values()))[:HITS])
 
 
-def _said(line: Line) -> str:
-    return f"{line.name} = {line.text}".lower()
+def _hits(value: Value, words: list[str]) -> dict[str, Line]:
+    """The simple values that have one of the words in their name or themselves, by what they say."""
+    found: dict[str, Line] = {}
+    for name, leaf in _leaves(value, ""):
+        text = printable(leaf) if isinstance(leaf, str) else shown(leaf)
+        said = f'{name} = "{text}"'.lower()
+        if any(word in said for word in words):
+            named = shown_name(name) if name else ""
+            found[said] = Line(sign="", depth=0, kind=kind_of(leaf), name=named, text=shown(leaf))
+    return found
+
+
+def _leaves(value: Value, name: str) -> Iterator[tuple[str, Value]]:
+    """Simple values with the name of the attribute that they are, or are in. Marks are none."""
+    if isinstance(value, dict):
+        for inner_name, inner in value.items():
+            yield from _leaves(inner, inner_name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, name)
+    elif value is not None and not isinstance(value, Mark):
+        yield name, value
 
 
 def _opened(document: StateDocument, secrets: Secrets, found: Iterable[_Pair]) -> Iterator[_Pair]:

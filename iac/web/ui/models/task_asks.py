@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
 
+from iac.domain.cancel_bodies import CancelView
 from iac.domain.records import Task
 from iac.domain.work import PlanFacts
 from iac.web.ui.models.words import many
@@ -21,12 +23,16 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind = "plain"
     plan_digest: str = ""
     says: str = ""
+    not_before: datetime | None = None
+    """From then on it can be pressed."""
 
 
-def asks(task: Task, plan: PlanFacts | None, rights: frozenset[str]) -> tuple[Ask, ...]:
+def asks(task: Task, plan: PlanFacts | None, cancel: CancelView | None, rights: frozenset[str]) -> tuple[Ask, ...]:
     found: list[Ask] = []
     if "run" in rights:
         found += _of_operators(task, plan)
+        if task.status == "cancelling" and cancel is not None and cancel.force_allowed_at is not None:
+            found.append(Ask(words="Force", opens="force", kind="danger", not_before=cancel.force_allowed_at))
     if task.status == "lost" and "force_unlock" in rights:
         found.append(Ask(words="Resolve", opens="resolve", kind="primary"))
     return tuple(found)

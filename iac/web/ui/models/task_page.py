@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from iac.domain.cancel_bodies import CancelView
 from iac.domain.records import Task
 from iac.domain.scheduling import Wait
 from iac.domain.stages import WORDS
@@ -19,6 +20,7 @@ from iac.web.ui.models.parts import Part, Parts, View
 from iac.web.ui.models.task_asks import Ask, asks
 from iac.web.ui.models.task_known import choice, known
 from iac.web.ui.models.task_notice import notice
+from iac.web.ui.models.task_stop import stop
 from iac.web.ui.models.timeline import timeline, took
 from iac.web.ui.models.words import ACTIONS, Badge, Counts, Tone, many, plan_counts, task_badge
 
@@ -39,6 +41,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     progress: Sequence[ResourceProgress]
     current_serial: int | None
     known: KnownView | None
+    cancel: CancelView | None
+    now: datetime
     rights: frozenset[str]
     tail: str
     tail_cut: bool
@@ -61,6 +65,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts | None
     asks: tuple[Ask, ...]
     follows: bool
+    decides: bool
+    """The plan is what matters now, more than the log."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +112,7 @@ class PlanPlace(msgspec.Struct, frozen=True):
 
 class TaskPage(View, frozen=True, kw_only=True):
     id: int
+    now: datetime
     workspace: str
     log: str
     follows: bool
@@ -115,11 +122,13 @@ class TaskPage(View, frozen=True, kw_only=True):
     tail_cut: bool
     log_gone: bool
     destroys: bool
+    applies: bool
     may_run: bool
     may_resolve: bool
     head: Parts
     notice: Parts
     known: Parts
+    stop: Parts
     plan: Parts
     resolve_choice: Parts
     progress_head: Parts
@@ -136,6 +145,7 @@ def task_page(facts: Facts) -> TaskPage:
     return TaskPage(
         title=f"{ACTIONS[task.action]} #{task.id} · {task.workspace_name}",
         id=task.id,
+        now=facts.now,
         workspace=task.workspace_name,
         log=f"/api/v1/tasks/{task.id}/logs",
         follows=head.follows,
@@ -147,11 +157,13 @@ def task_page(facts: Facts) -> TaskPage:
         tail_cut=facts.tail_cut,
         log_gone=facts.log_gone,
         destroys=task.action == "destroy",
+        applies=task.phase == "apply",
         may_run="run" in facts.rights,
         may_resolve="force_unlock" in facts.rights,
         head=Parts("task-head", (Part("task-head-shown", f"{FILE}:head", head),)),
         notice=Parts("task-notice", () if said is None else (Part("task-notice-shown", f"{FILE}:notice", said),)),
         known=_known(facts.known),
+        stop=_stop(facts),
         plan=_plan(facts),
         resolve_choice=_choice(facts.known),
         progress_head=_progress_head(facts.progress),
@@ -186,9 +198,16 @@ def _head(facts: Facts) -> Head:
         since=None if task.final else began,
         took=took((task.finished_at - began).total_seconds()) if task.finished_at is not None else "",
         counts=None if facts.plan is None else plan_counts(facts.plan.summary),
-        asks=asks(task, facts.plan, facts.rights),
+        asks=asks(task, facts.plan, facts.cancel, facts.rights),
         follows=task.status in FOLLOWED,
+        decides=task.status == "planned" or (task.action == "plan" and task.status == "succeeded"),
     )
+
+
+def _stop(facts: Facts) -> Parts:
+    if facts.cancel is None or facts.task.status not in ("cancelling", "lost"):
+        return Parts("stop", ())
+    return Parts("stop", (Part("stop-shown", f"{FILE}:stop", stop(facts.cancel)),))
 
 
 def _plan(facts: Facts) -> Parts:

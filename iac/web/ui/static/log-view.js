@@ -1,7 +1,7 @@
 // The window on the rows: a scroll bar, and elements for the rows that show and no others.
 
-import { rowElement } from "./log-row.js";
-import { Window } from "./log-window.js";
+import { Lines } from "./log-lines.js";
+import { Window, wrappedUp } from "./log-window.js";
 
 const IDLE = 140;
 
@@ -10,16 +10,15 @@ export class LogView {
   constructor(frame, source, { look, moved }) {
     this.frame = frame;
     this.source = source;
-    this.look = look;
     this.moved = moved;
     this.following = false;
     this.wrapping = false;
     this.space = Object.assign(document.createElement("div"), { className: "log-space" });
     this.layer = Object.assign(document.createElement("div"), { className: "log-layer" });
     this.lines = Object.assign(document.createElement("div"), { className: "log-rows" });
+    this.shown = new Lines(this.lines, source, look);
     this.layer.append(this.lines);
     this.space.append(this.layer);
-    this.elements = new Map();
     this.widest = this.bar = this.pending = this.idle = this.guessed = 0;
     this.window = new Window(20);
     frame.addEventListener("scroll", () => this.#scrolled(), { passive: true });
@@ -34,10 +33,6 @@ export class LogView {
     this.draw();
   }
 
-  get places() {
-    return this.source.stages.shown(this.source.rows);
-  }
-
   // Drawn anew with the next frame.
   refresh() {
     if (!this.pending && this.space.isConnected) {
@@ -50,7 +45,7 @@ export class LogView {
 
   // What rows look like has changed, not only which of them show.
   repaint() {
-    this.elements.clear();
+    this.shown.clear();
     this.refresh();
   }
 
@@ -90,7 +85,7 @@ export class LogView {
   }
 
   #resize() {
-    this.window.resize(this.places, this.frame.clientHeight);
+    this.window.resize(this.source.stages.shown(this.source.rows), this.frame.clientHeight);
   }
 
   #scrolled() {
@@ -126,10 +121,11 @@ export class LogView {
     const numbers = [];
     for (let place = first; place < end; place += 1) numbers.push(this.source.stages.rowAt(place, this.source.rows));
     if (numbers.length) this.source.want(numbers[0], numbers.at(-1) + 1);
-    this.#arrange(numbers);
+    this.shown.arrange(numbers);
     if (this.wrapping && this.#measured()) return this.refresh();
-    this.#place(hidden);
-    this.#widen();
+    const up = this.wrapping ? wrappedUp(this.window, this.lines, hidden) : hidden * this.window.rowHeight;
+    this.lines.style.translate = `0 ${-up}px`;
+    if (!this.wrapping) this.#widen();
   }
 
   // Wrapped rows have heights of their own: the scroll bar counts with what they have on average here. Whether that has changed.
@@ -141,54 +137,12 @@ export class LogView {
     const now = performance.now();
     if (Math.abs(average / this.window.rowHeight - 1) <= wrong || now - this.guessed < IDLE) return false;
     this.guessed = now;
-    const before = this.window.rowHeight;
-    this.window.measure(average);
-    return this.window.rowHeight !== before;
-  }
-
-  // Elements of rows that go on showing stay, so that what is selected in them stays selected.
-  #arrange(numbers) {
-    const kept = new Map();
-    let there = this.lines.firstChild;
-    for (const number of numbers) {
-      const row = this.source.row(number);
-      let entry = this.elements.get(number);
-      if (!entry || !same(entry.row, row)) entry = { row, element: rowElement(row, number, this.look(number, row)) };
-      kept.set(number, entry);
-      if (entry.element === there) there = there.nextSibling;
-      else this.lines.insertBefore(entry.element, there);
-    }
-    while (there) {
-      const next = there.nextSibling;
-      there.remove();
-      there = next;
-    }
-    this.elements = kept;
-  }
-
-  // With wrapped rows the first is moved by its own height, and near the end the last comes to lie at the bottom.
-  #place(hidden) {
-    const first = this.lines.firstChild;
-    let up = hidden * this.window.rowHeight;
-    if (this.wrapping && first) {
-      up = hidden * first.offsetHeight;
-      const over = this.lines.offsetHeight - this.window.height;
-      const left = (this.window.bottom - this.window.top) / Math.max(1, this.window.height);
-      if (left < 1 && over > up) up = up * left + over * (1 - left);
-    }
-    this.lines.style.translate = `0 ${-up}px`;
+    return this.window.measure(average);
   }
 
   #widen() {
-    if (this.wrapping) return;
-    const width = this.lines.offsetWidth;
-    if (width > this.widest) {
-      this.widest = width;
-      this.space.style.width = `${width}px`;
-    }
+    if (this.lines.offsetWidth <= this.widest) return;
+    this.widest = this.lines.offsetWidth;
+    this.space.style.width = `${this.widest}px`;
   }
-}
-
-function same(one, other) {
-  return one === other || (one !== null && other !== null && one.offset === other.offset && one.text === other.text && one.broken === other.broken);
 }

@@ -40,10 +40,13 @@ export class Window {
   }
 
   // Rows are higher or lower on average than was thought; the row at the top stays where it is, and the end the end.
+  // Whether it is another height than before.
   measure(rowHeight) {
     const row = this.atEnd ? this.rows : this.top / this.rowHeight;
+    const before = this.rowHeight;
     this.rowHeight = Math.max(rowHeight, this.lowest);
     this.to(row * this.rowHeight);
+    return this.rowHeight !== before;
   }
 
   to(top) {
@@ -84,4 +87,13 @@ export class Window {
   #within(top) {
     return Math.min(Math.max(0, top), this.bottom);
   }
+}
+
+// By how much the rows are moved up whose heights differ: the first one by its own, and near the end so that the last comes to
+// lie at the bottom. `lines` is their element, `hidden` how much of the first is above the window.
+export function wrappedUp(window, lines, hidden) {
+  const up = hidden * (lines.firstChild?.offsetHeight ?? 0);
+  const over = lines.offsetHeight - window.height;
+  const left = (window.bottom - window.top) / Math.max(1, window.height);
+  return left < 1 && over > up ? up * left + over * (1 - left) : up;
 }

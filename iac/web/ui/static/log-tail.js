@@ -1,0 +1,102 @@
+// The end of a log that grows: what its stream tells is put behind what is known, and taken back where it was wrong.
+
+import { joined } from "./log-rows.js";
+import { refusal } from "./log-shelf.js";
+import { isError, markOf } from "./log-stages.js";
+import { Stream, bytesOf } from "./log-stream.js";
+
+export class Tail {
+  // `log` has pages, stages, shelf and firstError, and hears `changed()` and `told(state)`.
+  constructor(url, log) {
+    this.log = log;
+    this.stream = new Stream(url, {
+      take: (event) => this.#take(event),
+      told: (state, status) => log.told(state === "refused" ? refusal(status) : state),
+    });
+  }
+
+  // From where it was, or else from the begin of the last page on: that one is built anew.
+  follow() {
+    if (!this.stream.stopped) return;
+    const { pages, shelf } = this.log;
+    if (shelf.tail) this.stream.start(pages.length, this.stream.id);
+    else this.stream.start(pages.last.offset);
+  }
+
+  pause() {
+    this.stream.stop();
+  }
+
+  #take(event) {
+    const data = JSON.parse(event.data);
+    if (event.name === "log") return this.#append(data.offset, bytesOf(data.data));
+    if (event.name === "reset") return this.#reset(data.offset);
+    if (event.name !== "end") return true;
+    this.log.told("ended");
+    this.stream.stop();
+    return false;
+  }
+
+  #append(offset, data) {
+    const { pages, shelf } = this.log;
+    if (shelf.tail === null || offset !== pages.length) {
+      if (offset !== pages.last.offset) return this.#again();
+      this.#open();
+    }
+    shelf.tail.bytes = joined(shelf.tail.bytes, data);
+    shelf.tail.rows = undefined;
+    pages.feed(data, (text, place) => this.#saw(text, place));
+    this.#close();
+    this.log.changed();
+    return true;
+  }
+
+  // The last page is built anew from what the stream tells.
+  #open() {
+    const { pages, stages, shelf } = this.log;
+    const offset = pages.cutAt(pages.last.offset);
+    stages.cutAt(pages.rows);
+    if (this.log.firstError?.offset >= offset) this.log.firstError = null;
+    shelf.tail = { offset, bytes: new Uint8Array(0), rows: undefined };
+  }
+
+  // Pages that are complete are kept like those that were fetched.
+  #close() {
+    const { pages, shelf } = this.log;
+    for (let page = pages.pageOf("offset", shelf.tail.offset); page < pages.starts.length - 1; page += 1) {
+      const { offset, bytes } = shelf.tail;
+      const size = pages.endOf(page) - offset;
+      shelf.keep(page, bytes.subarray(0, size));
+      shelf.tail = { offset: offset + size, bytes: bytes.slice(size), rows: undefined };
+    }
+  }
+
+  #saw(text, place) {
+    const mark = markOf(text);
+    if (mark) this.log.stages.add(mark, place.row);
+    else if (this.log.firstError === null && isError(text)) this.log.firstError = place;
+  }
+
+  // What was told from this byte on was not what is stored. It comes again, behind what is right of the last page.
+  #reset(offset) {
+    const { pages, shelf } = this.log;
+    const { tail } = shelf;
+    const good = tail && offset >= tail.offset ? tail.bytes.slice(0, offset - tail.offset) : null;
+    pages.cutAt(offset);
+    shelf.forget(pages.starts.length - 1);
+    this.#open();
+    if (good === null) return this.#again();
+    if (good.length) this.#append(pages.length, good);
+    this.log.changed();
+    return true;
+  }
+
+  // From the last page's begin on, by the stream.
+  #again() {
+    const { pages, shelf } = this.log;
+    shelf.tail = null;
+    pages.cutAt(pages.last.offset);
+    queueMicrotask(() => this.stream.start(pages.last.offset));
+    return false;
+  }
+}
