@@ -71,7 +71,7 @@ class Dispatcher:
         """Without a `fleet` there are no agents, and what is meant for one waits. `limits`: where a workspace has none.
         `noticed`: why these tasks wait is new.
         """
-        self._limits = limits or Defaults()
+        self.limits = limits or Defaults()
         self._database = database
         self._local = local
         self._fleet = fleet
@@ -152,7 +152,7 @@ class Dispatcher:
     async def _hand_out(self, assignment: Assignment, task: Task, now: datetime) -> None:
         try:
             assigned, token = await self._database.tx(
-                _assign, assignment.task_id, assignment.runner_id, new_id("asg"), self._limits
+                _assign, assignment.task_id, assignment.runner_id, new_id("asg"), self.limits
             )
         except WorkspaceLocked as error:
             self._waits = {**self._waits, task.id: Wait("workspace_locked", error.message)}

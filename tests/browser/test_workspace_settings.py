@@ -118,6 +118,25 @@ def test_a_pool_is_chosen_only_where_it_matters_and_one_that_does_not_allow_it_s
     assert admin.get(fresh)["pool_name"] == "eu-west"
 
 
+def test_limits_are_set_as_people_write_times_and_taken_away_again(someone: Person, fresh: str) -> None:
+    page, admin = someone.page, someone.site.server.admin
+    page.goto(f"{fresh}/settings")
+    limits = form(page, "limits")
+    limits.get_by_label("An apply may take to stop").fill("a while")
+    limits.get_by_role("button", name="Save").click()
+    expect(page.locator("#limits-apply_grace_s-error")).to_contain_text("90 s, 45 min or 2 h")
+    limits.get_by_label("An apply may take to stop").fill("10 min")
+    limits.get_by_label("A plan may take", exact=True).fill("90")
+    limits.get_by_role("button", name="Save").click()
+    expect(limits.get_by_label("A plan may take", exact=True)).to_have_value("90 s")
+    known = admin.get(fresh)
+    assert (known["apply_grace_s"], known["plan_timeout_s"], known["apply_timeout_s"]) == (600, 90, None)
+    limits.get_by_label("A plan may take", exact=True).fill("")
+    limits.get_by_role("button", name="Save").click()
+    expect(limits.get_by_label("A plan may take", exact=True)).to_have_value("")
+    assert admin.get(fresh)["plan_timeout_s"] is None
+
+
 def test_a_workspace_with_resources_is_deleted_by_its_name_and_by_force_only(someone: Person) -> None:
     path = small(someone.site.server.admin, "doomed")
     page = someone.page

@@ -28,7 +28,7 @@ from iac.web.ui.models.parts import shape_of
 from iac.web.ui.models.task_rows import Beside, task_rows
 from iac.web.ui.models.workspace import Facts, Rights, head_of, size_of, workspace_overview
 from iac.web.ui.models.workspace_inputs import WorkspaceVariables, workspace_variables
-from iac.web.ui.models.workspace_settings import lines_of, seal_of, tags_of
+from iac.web.ui.models.workspace_settings import lines_of, seal_of, seconds_of, span, tags_of
 from iac.web.ui.models.workspace_state import version_shown
 from iac.web.ui.models.workspace_tasks import PAGE, TasksQuery, workspace_tasks
 from tests.domain import builders
@@ -232,6 +232,25 @@ def test_tags_that_cannot_be_are_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         tags_of(text)
     assert refused.value.extras["path"] == "$.tags"
+
+
+@given(st.integers(1, 30 * 86400))
+def test_a_time_is_the_same_after_being_written(seconds: int) -> None:
+    assert seconds_of(span(seconds), "f", 30 * 86400) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("", None), (" ", None), ("90", 90), ("2H", 7200), ("1 d", 86400), ("5m", 300)]
+)
+def test_times_are_understood_as_people_write_them(text: str, seconds: int | None) -> None:
+    assert seconds_of(text, "f", 86400) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5 h", "soon", "99999999999", "2 d", "1 h 30 min", "٣ h"])
+def test_times_that_cannot_be_are_refused_at_their_field(text: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        seconds_of(text, "plan_grace_s", 86400)
+    assert refused.value.extras["path"] == "$.plan_grace_s"
 
 
 def test_only_a_change_of_settings_makes_a_form_stale() -> None:

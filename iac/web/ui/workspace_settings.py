@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from iac.domain.limits import LONGEST_GRACE, LONGEST_TIMEOUT
 from iac.domain.records import Engine, ExecutionMode, Workspace
 from iac.errors import Conflict, Forbidden, Invalid
 from iac.store import pools, tasks, workspaces
@@ -15,9 +16,11 @@ from iac.web.platform import Platform
 from iac.web.routing import NoQuery
 from iac.web.ui.models.workspace import path_of
 from iac.web.ui.models.workspace_settings import (
+    LIMITS,
     PoolChoice,
     WorkspaceSettings,
     seal_of,
+    seconds_of,
     tags_of,
     workspace_settings,
 )
@@ -51,6 +54,16 @@ class Execution(msgspec.Struct, frozen=True):
     seen: str = ""
 
 
+class LimitsForm(msgspec.Struct, frozen=True):
+    """Times as people write them; empty for the server's."""
+
+    plan_timeout_s: str = ""
+    apply_timeout_s: str = ""
+    plan_grace_s: str = ""
+    apply_grace_s: str = ""
+    seen: str = ""
+
+
 class LockForm(msgspec.Struct, frozen=True):
     reason: str = ""
 
@@ -74,7 +87,7 @@ def _settings(ui: Ui, platform: Platform) -> None:
     @ui.page(SETTINGS, "workspace/settings.html", topics=("workspaces",))
     async def show_settings(call: PageCall[NoQuery]) -> WorkspaceSettings:
         held, known, resources = await platform.read(_found, call.path["ws"])
-        return workspace_settings(held, known, resources, rights=rights_of(call.me))
+        return workspace_settings(held, known, resources, usual=platform.dispatcher.limits, rights=rights_of(call.me))
 
     @ui.deed(f"{SETTINGS}/general", "write", form=General)
     async def change_general(call: PageCall[General]) -> Done:
@@ -108,6 +121,20 @@ def _settings(ui: Ui, platform: Platform) -> None:
         changed = await platform.write(_change, call.path["ws"], _checked(values), seen=form.seen, by=call.me.name)
         back = f"{path_of(changed.name)}/settings"
         return Done(says="The settings are saved.", location=back, back=back)
+
+    @ui.deed(f"{SETTINGS}/limits", "write", form=LimitsForm)
+    async def change_limits(call: PageCall[LimitsForm]) -> Done:
+        values: dict[str, Any] = {
+            field: seconds_of(
+                getattr(call.query, field), field, LONGEST_TIMEOUT if "timeout" in field else LONGEST_GRACE
+            )
+            for field in LIMITS
+        }
+        changed = await platform.write(_change, call.path["ws"], values, seen=call.query.seen, by=call.me.name)
+        back = f"{path_of(changed.name)}/settings"
+        return Done(
+            says="The limits are saved. They hold for what is handed out from now on.", location=back, back=back
+        )
 
     @ui.deed(f"{WS}/delete", "write", form=DeleteForm)
     async def delete_workspace_typed(call: PageCall[DeleteForm]) -> Done:

@@ -16,7 +16,8 @@
   });
 
   // A form that is fetched into a dialog: the link that leads to its page opens it here instead.
-  document.addEventListener("htmx:afterSwap", (event) => {
+  // After it has settled: htmx moves the focus when it does, and by then somebody could have begun to type.
+  document.addEventListener("htmx:afterSettle", (event) => {
     const dialog = event.detail.target.closest?.("dialog[data-sheet]");
     if (!dialog || dialog.open) return;
     dialog.showModal();
