@@ -147,8 +147,8 @@ def test_a_pool_is_made_with_all_that_it_can_be_told(api: Served, anna: Visitor)
 @pytest.mark.parametrize(
     ("given", "field"),
     [({"name": ""}, "name"), ({"name": "a/b"}, "name"), ({"name": "🎉"}, "name"), ({"name": "x" * 91}, "name"),
-     ({"networks": "10.0.0.0/8\nhome"}, "networks"), ({"max_agents": "many"}, "max_agents"),
-     ({"max_agents": "0"}, "max_agents"), ({"max_agents": "-3"}, "max_agents"), ({"description": "x" * 1001}, "description"), ({"kind": "big"}, "kind")],
+     ({"networks": "10.0.0.0/8\nhome"}, "networks"), ({"description": "x" * 1001}, "description"), ({"kind": "big"}, "kind"),
+     ({"max_agents": "many"}, "max_agents"), ({"max_agents": "0"}, "max_agents"), ({"max_agents": "-3"}, "max_agents")],
 )  # fmt: skip
 def test_what_is_wrong_with_a_pool_is_told_at_its_field(anna: Visitor, given: dict[str, str], field: str) -> None:
     answer = anna.asks("/agents/pools", data={"name": fresh("p"), **given}, headers=SHEET)
