@@ -40,7 +40,7 @@ def told(answer: httpx.Response, event: str) -> Any:
 def done(answer: httpx.Response) -> str:
     """What the deed says, or where it leads."""
     assert answer.status_code == 204, answer.text[:500]
-    return answer.headers.get("HX-Redirect") or told(answer, "toast")["says"]
+    return str(answer.headers.get("HX-Redirect") or told(answer, "toast")["says"])
 
 
 def refused(answer: httpx.Response, status: int = 422) -> tuple[str, str]:
