@@ -61,7 +61,7 @@ def _here(token: str, command: str) -> str:
 
 
 def _host(settings: Sequence[tuple[str, str]], token: str) -> Recipe:
-    variables = " ".join(f"{name}={quote(value)}" for name, value in settings)
+    variables = " \\\n  ".join(f"{name}={quote(value)}" for name, value in settings)
     return Recipe(
         "host",
         "A host",
@@ -73,8 +73,9 @@ def _host(settings: Sequence[tuple[str, str]], token: str) -> Recipe:
             ),
             Step(
                 "Start it.",
-                f"{variables} IAC_AGENT_TOKEN_FILE=agent-token \\\n"
-                '  IAC_AGENT_NAME="$(hostname)" .venv/bin/python -m iac.agent',
+                f"{variables} \\\n"
+                '  IAC_AGENT_TOKEN_FILE=agent-token IAC_AGENT_NAME="$(hostname)" \\\n'
+                "  .venv/bin/python -m iac.agent",
             ),
         ),
     )
