@@ -12,7 +12,7 @@ from iac.domain.records import AgentRecord, Allowance, Phase, Pool, PoolToken, T
 from iac.store import agents, assignments, overviews, pools, tasks
 from iac.store.database import Connection
 
-MOST_POOLS, MOST_AGENTS, MOST_ALLOWED, MOST_STINTS = 100, 100, 200, 40
+MOST_POOLS, MOST_AGENTS, MOST_ALLOWED, MOST_STINTS = 100, 50, 100, 40
 
 
 class PoolsSituation(msgspec.Struct, frozen=True, kw_only=True):

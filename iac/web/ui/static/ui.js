@@ -67,14 +67,12 @@
     });
   }
 
-  // Dialogs, menus, copying
+  // Dialogs and menus
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-opens]");
     if (opener) document.getElementById(opener.dataset.opens).showModal();
     const beside = event.target.matches("dialog[open]") && !event.target.querySelector(".once"); // what is shown once stays
     if (event.target.closest("[data-closes]") || beside) event.target.closest("dialog").close();
-    const copies = event.target.closest("[data-copy]");
-    if (copies) copy(copies);
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
   document.addEventListener("keydown", (event) => {
@@ -90,25 +88,6 @@
       search.focus();
     }
   });
-
-  async function copy(button) {
-    try {
-      await navigator.clipboard.writeText(button.dataset.copy);
-    } catch { // over plain HTTP there is no clipboard for scripts; the old way still works
-      const place = Object.assign(document.createElement("textarea"), { value: button.dataset.copy, className: "heard" });
-      button.after(place);
-      place.select();
-      const done = document.execCommand("copy");
-      place.remove();
-      button.focus();
-      if (!done) return toast("The browser lets nobody copy here; select it yourself.", "bad");
-    }
-    button.classList.add("copied");
-    setTimeout(() => button.classList.remove("copied"), 2000);
-    const told = button.closest("dialog")?.querySelector("[role=status]");
-    if (told) told.textContent = "Copied.";
-    else toast("Copied.", "good");
-  }
 
   // Toasts
   function toast(words, tone) {
