@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import zip_longest
 
 from iac.domain.records import FINAL, Phase, Record, Status
 
@@ -36,7 +37,7 @@ class Period(Record, frozen=True, kw_only=True):
 def periods(steps: Sequence[TaskStep]) -> list[Period]:
     """In order. Steps that are of one stage are one period; the final status is a moment and ends when it begins."""
     found: list[Period] = []
-    for step, after in zip(steps, [*steps[1:], None], strict=True):
+    for step, after in zip_longest(steps, steps[1:]):  # none at all: a task of a server that did not write them down
         over = step.status in FINAL
         ends = step.at if over else None if after is None else after.at
         last = found[-1] if found else None

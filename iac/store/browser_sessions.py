@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from iac.domain.browser_sessions import BrowserSession
+from iac.domain.browser_session import BrowserSession
 from iac.domain.records import ApiToken
 from iac.errors import NotFound
 from iac.store import audit

@@ -321,6 +321,22 @@ def test_long_lines_are_wrapped_on_a_phone_and_all_of_them_can_be_read(
         until(lambda: shows(log, 1))
 
 
+def test_a_long_line_is_scrolled_to_and_widens_nothing_but_its_frame(reader: Person, site: Site) -> None:
+    log = opened(reader, aside(with_log, site.server, b"short\n" + b"a long line " * 80 + b"the end\n"))
+    frame = log.locator(".log-frame")
+    assert frame.evaluate("(f) => f.scrollWidth > f.clientWidth")
+    edges = (
+        "(l) => [l.getBoundingClientRect().right, document.querySelector('.task-side').getBoundingClientRect().left]"
+    )
+    right, left = log.evaluate(edges)
+    assert right < left
+    frame.evaluate("(f) => { f.scrollLeft = f.scrollWidth; }")
+    assert shows(log, 2), "the number of a line stays in sight"
+    log.get_by_role("button", name="Wrap long lines").click()
+    settled(log)
+    until(lambda: frame.evaluate("(f) => f.scrollWidth - f.clientWidth") <= 1)
+
+
 def test_a_log_that_is_gone_says_so(reader: Person, site: Site) -> None:
     task = aside(with_log, site.server, b"old\n")
     site.sql("UPDATE log_stream SET expired_at = now() WHERE task_id = $1", task)

@@ -58,6 +58,8 @@ def test_it_says_what_where_who_and_when(someone: Person, server: Served) -> Non
     expect(timeline).to_contain_text("Waiting for a decision")
     expect(page.locator("#details")).to_contain_text("9.9.1")
     expect(page.locator("#log .log-row").first).to_be_visible()
+    expect(page.locator("#plan-place")).to_contain_text("To be created")
+    expect(page).to_have_url(re.compile(r"/tasks/\d+$"))
     assert someone.complaints == []
 
 

@@ -60,3 +60,7 @@ def test_another_attempt_is_another_period() -> None:
 def test_all_of_it_lasted_from_the_first_begin_to_the_last_end_or_now() -> None:
     assert lasted(periods([step(0, "queued"), step(4, "running")]), T0 + timedelta(seconds=10)) == 10
     assert lasted([], T0) == 0
+
+
+def test_a_task_of_before_steps_were_written_down_has_no_periods() -> None:
+    assert periods([]) == []

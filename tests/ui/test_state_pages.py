@@ -131,7 +131,7 @@ def test_no_secret_is_shown_wherever_it_stands() -> None:
     assert drawn(shown.outputs) == [f"  {name} = (sensitive value)" for name in "ost"]
 
 
-@pytest.mark.parametrize("guess", ["canary", "canary-marked", "canary-named", "1234567", "canary-variable"])
+@pytest.mark.parametrize("guess", ["canary", "canary-marked", "canary-named", "1234567", "canary-variable", "("])
 def test_a_search_cannot_be_used_to_guess_a_secret(guess: str) -> None:
     assert addresses(tree(SECRETIVE, OWN, q=guess)) == []
 

@@ -88,11 +88,11 @@ def test_index_log_200_of_a_log_that_has_not_begun(api: Served) -> None:
 
 def test_index_log_200_goes_on_with_the_log_and_begins_anew_when_bytes_were_lost(api: Served) -> None:
     task = with_log(api, LONG)
-    api.sql("UPDATE log_stream SET length = 1000 WHERE task_id = $1", task)
+    api.sql("UPDATE log_stream SET length = 1000, persisted = 0 WHERE task_id = $1", task)
     assert indexed(api, task)["line_count"] == LONG[:1000].count(b"\n") + 1
     api.sql("UPDATE log_stream SET length = $2 WHERE task_id = $1", task, len(LONG))
     assert indexed(api, task)["line_count"] == 60_000
-    api.sql("UPDATE log_stream SET length = 500 WHERE task_id = $1", task)
+    api.sql("UPDATE log_stream SET length = 500, persisted = 0 WHERE task_id = $1", task)
     assert indexed(api, task)["line_count"] == LONG[:500].count(b"\n") + 1
 
 

@@ -135,6 +135,7 @@ def test_stream_log_200_tells_the_whole_log_and_ends(api: Served, told: tuple[in
         "stage": None,
         "outcome": "applied",
         "reason": None,
+        "cancel": None,
         "offset": len(log),
     }
     assert events[-2].name == "status"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import trio
 from quart import Response, has_request_context, request
 
-from iac.domain.browser_sessions import BrowserSession
+from iac.domain.browser_session import BrowserSession
 from iac.domain.rates import Rates
 from iac.domain.records import ApiToken
 from iac.errors import Forbidden, RateLimited

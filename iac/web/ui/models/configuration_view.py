@@ -15,7 +15,7 @@ from iac.web.ui.models.highlighting import highlighted
 from iac.web.ui.models.parts import Part, Parts
 from iac.web.ui.models.values import printable
 from iac.web.ui.models.words import many
-from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of, size_of
+from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of, quoted_for_shell, size_of
 
 PAGE = 20
 MOST_SHOWN = 1024 * 1024
@@ -111,10 +111,6 @@ def workspace_configuration(
         command=f"iac run plan -w {quoted_for_shell(workspace.name)}",
         **frame,
     )
-
-
-def quoted_for_shell(name: str) -> str:
-    return f"'{name}'" if " " in name else name
 
 
 def chosen_file(wanted: str, files: Mapping[str, File]) -> str | None:

@@ -132,6 +132,7 @@ def tasks(
     total = sum(counts.get(status, 0) for status in query.statuses) if query.state else sum(counts.values())
     return Tasks(
         title="Tasks",
+        address=query.href(page=query.page),
         query=query,
         counters=Parts("counters", tuple(_counters(query, counts))),
         rows=Parts("rows", parts),

@@ -20,6 +20,8 @@ _WAITS: Mapping[Status, str] = {
     "planned": "Waiting for a decision",
     "lost": "Lost",
 }
+SHORT, SHORT_WAIT = 0.05, 0.5
+"""Seconds: what took less is not told."""
 _TONES: Mapping[Status, Tone] = {"planned": "warn", "lost": "bad", "cancelling": "warn"}
 
 
@@ -46,7 +48,7 @@ class Timeline(msgspec.Struct, frozen=True):
 
 def timeline(task: Task, steps: Sequence[TaskStep], where: str) -> Timeline:
     found = periods(steps) or _guessed(task)
-    shown = [period for period in found if period.ends is None or (period.ends - period.begins).total_seconds() >= 0.05]
+    shown = [period for period in found if _is_worth_a_line(period)]
     last = found[-1] if found else None
     if last is not None and task.final and last not in shown:
         shown.append(last)
@@ -57,13 +59,14 @@ def _lines(task: Task, shown: Sequence[Period], where: str) -> list[Line]:
     begin = shown[0].begins if shown else task.created_at
     ends = [period.ends for period in shown if period.ends is not None]
     whole = max(((max(ends) - begin).total_seconds() if ends else 0.0), 0.001)
-    lines, group, running = [], "", all(period.ends is not None for period in shown)
+    lines, group, over = [], "", all(period.ends is not None for period in shown)
+    # What a failed task was at is what failed; its state is stored in any case, after that.
+    worked = [period for period in shown if period.status in ("running", "cancelling")]
+    at_last = next((period for period in reversed(worked) if period.stage != "saving_state"), None)
     for period in shown:
         heading = _heading(period)
         seconds = None if period.ends is None else (period.ends - period.begins).total_seconds()
-        # What a failed task was at before it ended is what failed.
-        last = period is shown[-2:][0] and period.status in ("running", "cancelling")
-        badge = _badge(task, period, last=last)
+        badge = _badge(task, period, last=period is at_last)
         lines.append(
             Line(
                 label=_label(task, period),
@@ -74,12 +77,18 @@ def _lines(task: Task, shown: Sequence[Period], where: str) -> list[Line]:
                 note=_note(task, period, where),
                 group=heading if heading != group else "",
                 wait=period.status in _WAITS,
-                share=round(100 * (seconds or 0.0) / whole, 1) if running else 0.0,
-                lead=round(100 * (period.begins - begin).total_seconds() / whole, 1) if running else 0.0,
+                share=round(100 * (seconds or 0.0) / whole, 1) if over else 0.0,
+                lead=round(100 * (period.begins - begin).total_seconds() / whole, 1) if over else 0.0,
             )
         )
         group = heading
     return lines
+
+
+def _is_worth_a_line(period: Period) -> bool:
+    if period.ends is None:
+        return True
+    return (period.ends - period.begins).total_seconds() >= (SHORT_WAIT if period.status in _WAITS else SHORT)
 
 
 def took(seconds: float) -> str:

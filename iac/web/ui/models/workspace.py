@@ -143,7 +143,7 @@ class NowShown(msgspec.Struct, frozen=True):
     rows: tuple[TaskRow, ...]
     configured: bool
     path: str
-    name: str
+    command: str
 
 
 class StateShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +182,12 @@ def workspace_overview(facts: Facts, waits: Mapping[int, Wait], rights: Rights) 
     beside = Beside(plans=facts.plans, waits=waits, names=facts.names)
     path = path_of(workspace.name)
     open_ones = sorted(facts.open, key=lambda task: (_URGENCY.get(task.status, 2), task.id))
-    going = NowShown(task_rows(open_ones, beside), workspace.configuration_id is not None, path, workspace.name)
+    going = NowShown(
+        rows=task_rows(open_ones, beside),
+        configured=workspace.configuration_id is not None,
+        path=path,
+        command=f"iac run plan -w {quoted_for_shell(workspace.name)}",
+    )
     over = [task for task in facts.latest if task.final][:LATEST]
     rows: tuple[Part, ...] = tuple(Part(f"task-{row.id}", f"{FILE}:row", row) for row in task_rows(over, beside))
     if not rows:
@@ -228,6 +233,11 @@ def _inputs(facts: Facts, path: str) -> InputsShown:
         variables=many(facts.variables, "variable"),
         name=facts.workspace.name,
     )
+
+
+def quoted_for_shell(name: str) -> str:
+    """A workspace's name as one word of a command."""
+    return f"'{name}'" if " " in name else name
 
 
 def size_of(number: int) -> str:

@@ -15,7 +15,7 @@ from iac.web.ui.models.state_difference import ObjectChange, StateDifference
 from iac.web.ui.models.state_tree import Leaf, StateTree
 from iac.web.ui.models.values import printable
 from iac.web.ui.models.words import Badge, many
-from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of, size_of
+from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of, quoted_for_shell, size_of
 
 PAGE = 20
 _VERDICTS = {
@@ -141,7 +141,7 @@ def workspace_state(
         choices=_choices(found[:PAGE]),
         older=f"{base}?{urlencode({'before': found[PAGE - 1].id})}" if len(found) > PAGE else "",
         newest=base if query.before else "",
-        upload=f"iac state push -w {workspace.name} terraform.tfstate",
+        upload=f"iac state push -w {quoted_for_shell(workspace.name)} terraform.tfstate",
         **frame,
     )
 

@@ -1,4 +1,4 @@
-"""Who is signed in to the UI, as a record."""
+"""A person who is signed in."""
 
 from __future__ import annotations
 
