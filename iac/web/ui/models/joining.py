@@ -45,7 +45,9 @@ def warning(endpoint: str) -> str:
             "The commands have the address of your browser, which other hosts do not reach: put the server's own there."
         )
     if parts.scheme == "http":
-        return "Nothing is encrypted here: everybody on the way reads the token. IAC_ALLOW_HTTP=1 says that you want that."
+        return (
+            "Nothing is encrypted here: everybody on the way reads the token. IAC_ALLOW_HTTP=1 says that you want that."
+        )
     return ""
 
 
