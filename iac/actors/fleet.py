@@ -125,6 +125,11 @@ class Fleet:
         member = self._members.get(agent_id)
         return member is not None and member.session.draining
 
+    def unsent_of(self, agent_id: str) -> int:
+        """How many applies the agent has whose newest state may not have come here yet, as it said last."""
+        member = self._members.get(agent_id)
+        return 0 if member is None else member.session.unsent_states
+
     def hears(self, agent_id: str) -> bool:
         """Whether the agent was heard so lately that it knows what it is told."""
         member = self._members.get(agent_id)

@@ -144,6 +144,7 @@ class AgentSession:
         self.heard_at: float | None = None
         self.draining = False
         self.plan_limit: int | None = None
+        self.unsent_states = 0
 
     def present(self, now: float) -> bool:
         """Whether it was heard so lately that it may be given something new."""
@@ -249,6 +250,7 @@ class AgentSession:
             self.heard_at = now
             return self._ack(beat, standings), []
         self._last = (beat.boot_id, beat.seq)
+        self.unsent_states = beat.unsent_states
         self._heard(beat.tasks, now, draining=beat.draining, plan_limit=beat.plan_limit)
         effects = list[Effect]()
         for held in beat.tasks:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
-from iac.domain.records import Action, ExecutionMode, LockKind, Outcome, Phase, Record, Status
+from iac.domain.records import Action, ExecutionMode, LockKind, Outcome, Phase, Record, Status, Task
 
 Condition = Literal["attention", "failed", "running", "waiting", "idle", "new"]
 """How a workspace is, in one word. Exactly one is true: the first that applies, in this order but that a new task after a
@@ -61,6 +61,17 @@ class PoolGlance(Record, frozen=True, kw_only=True):
     oldest_beat: datetime | None
     cpu_usage: float | None
     mem_usage: float | None
+
+
+class Stint(Record, frozen=True, kw_only=True):
+    """One hand-out of a task to an agent. `current`: no later one has replaced it, so how the task is says how it went."""
+
+    task: Task
+    phase: Phase
+    attempt: int
+    begun_at: datetime
+    ended_at: datetime | None
+    current: bool
 
 
 class Newcomer(Record, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ async def situation(c: Connection) -> Situation:
         advances=await _advances(c, applying) if applying else {},
         names=await agents.names_of(c, sorted(ids)) if ids else {},
         pools=await pool_glances(c),
-        newcomers=await _newcomers(c),
+        newcomers=await newcomers(c),
         hours=await hours(c, DAY),
     )
 
@@ -73,7 +73,8 @@ async def _advances(c: Connection, task_ids: list[int]) -> dict[int, Advance]:
     return {row["task_id"]: Advance(done=row["done"], total=row["total"]) for row in rows}
 
 
-async def _newcomers(c: Connection) -> list[Newcomer]:
+async def newcomers(c: Connection) -> list[Newcomer]:
+    """Agents that wait to be let in, those that wait longest first."""
     rows = await c.all(
         """SELECT a.id, a.name, p.name AS pool_name, a.registered_at FROM agent a JOIN agent_pool p ON p.id = a.pool_id
            WHERE a.retired_at IS NULL AND NOT a.approved ORDER BY a.registered_at LIMIT :most""",

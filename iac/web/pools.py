@@ -72,7 +72,7 @@ def _pools(api: Api, platform: Platform) -> None:
         body=pool_bodies.PoolCreate, answer=pool_bodies.PoolView, conflicts=("name_in_use",),
     )  # fmt: skip
     async def create_pool(call: Call[pool_bodies.PoolCreate, NoQuery]) -> pool_bodies.PoolView:
-        _check_name(call.body.name)
+        check_name(call.body.name)
         given = {**msgspec.structs.asdict(call.body), "networks": networks_of(call.body.networks)}
         return views.pool(await platform.write(pools.create, given, by=call.by))
 
@@ -87,7 +87,7 @@ def _pools(api: Api, platform: Platform) -> None:
     async def change_pool(call: Call[pool_bodies.PoolChange, NoQuery]) -> pool_bodies.PoolView:
         given = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
         if "name" in given:
-            _check_name(given["name"])
+            check_name(given["name"])
         if "networks" in given:
             given["networks"] = networks_of(given["networks"])
         return views.pool(await platform.write(pools.change, call.path["pool"], given, by=call.by))
@@ -210,26 +210,23 @@ def _agents(api: Api, platform: Platform) -> None:
     def view(found: Found) -> pool_bodies.AgentView:
         return agent_view(platform, found)
 
-    async def set_draining(call: Call[pool_bodies.ReasonRequest, NoQuery], draining: bool) -> pool_bodies.AgentView:
-        path, by, reason = call.path["agent"], call.by, call.body.reason
-        found = await platform.database.tx(_set_draining, path, draining, by=by, reason=reason)
-        await platform.fleet.reconsider([found[0].id])  # before the dispatcher gives it something
-        platform.dispatcher.wake()
-        return view(found)
+    async def drain(call: Call[pool_bodies.ReasonRequest, NoQuery], draining: bool) -> pool_bodies.AgentView:
+        agent_id, reason = call.path["agent"], call.body.reason
+        return view(await set_draining(platform, agent_id, draining, by=call.by, reason=reason))
 
     @api.operation(
         "POST", f"{AGENTS}/<agent>/drain", "Give an agent nothing new; what it runs goes on", tag=TAG, right="admin",
         body=pool_bodies.ReasonRequest, answer=pool_bodies.AgentView,
     )  # fmt: skip
     async def drain_agent(call: Call[pool_bodies.ReasonRequest, NoQuery]) -> pool_bodies.AgentView:
-        return await set_draining(call, True)
+        return await drain(call, True)
 
     @api.operation(
         "POST", f"{AGENTS}/<agent>/undrain", "Give an agent new tasks again", tag=TAG, right="admin",
         body=pool_bodies.ReasonRequest, answer=pool_bodies.AgentView,
     )  # fmt: skip
     async def undrain_agent(call: Call[pool_bodies.ReasonRequest, NoQuery]) -> pool_bodies.AgentView:
-        return await set_draining(call, False)
+        return await drain(call, False)
 
     @api.operation(
         "POST", f"{AGENTS}/<agent>/approve", "Let an agent work that waits for its approval", tag=TAG, right="admin",
@@ -237,6 +234,15 @@ def _agents(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def approve_agent(call: Call[None, NoQuery]) -> pool_bodies.AgentView:
         return view(await platform.write(_approve, call.path["agent"], by=call.by))
+
+
+async def set_draining(platform: Platform, agent_id: str, draining: bool, *, by: str, reason: str = "") -> Found:
+    """Whether the agent gets nothing new; it is told at once. Raises NotFound."""
+    found = await platform.database.tx(_set_draining, agent_id, draining, by=by, reason=reason)
+    await platform.fleet.reconsider([found[0].id])  # before the dispatcher gives it something
+    platform.dispatcher.wake()
+    platform.news.anything()
+    return found
 
 
 def agent_view(platform: Platform, found: Found) -> pool_bodies.AgentView:
@@ -274,7 +280,8 @@ def _seconds(number: int | None) -> timedelta | None:
     return None if number is None else timedelta(seconds=number)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Whether a pool may be called so. Raises Invalid."""
     if not is_name(name):
         raise Invalid(
             "A pool's name is 1 to 90 letters, digits, blanks, `.`, `_` and `-`, begins and ends with a letter or digit, "

@@ -13,6 +13,15 @@ PAGES = {
     "workspaces": "/workspaces",
     "nothing found": "/workspaces?q=nothing-is-called-so&state=failed",
     "no such page": "/no/such/page",
+    "pools": "/agents",
+    "a pool": "/agents/pools/eu-west",
+    "a pool without agents": "/agents/pools/edge",
+    "an agent": "/agents/agent-dub-01",
+    "a new agent": "/agents/agent-pod-new",
+    "a form by itself": "/agents/new-pool",
+    "tokens": "/tokens",
+    "audit": "/audit",
+    "nothing in the audit": "/audit?subject=ws-none",
 }
 LOOKS = [(theme, size) for theme in ("light", "dark") for size in (LAPTOP, PHONE)]
 

@@ -302,10 +302,10 @@ def test_whoever_is_silent_loses_what_it_did_not_take_up() -> None:
 def test_an_agent_is_there_while_it_is_heard() -> None:
     session = AgentSession(TIMES)
     assert not session.present(0)
-    session.heartbeat(beat(1, draining=True, plan_limit=9), {}, 0)
+    session.heartbeat(beat(1, draining=True, plan_limit=9, unsent_states=2), {}, 0)
     assert session.present(29)
     assert not session.present(30)
-    assert (session.draining, session.plan_limit) == (True, 9)
+    assert (session.draining, session.plan_limit, session.unsent_states) == (True, 9, 2)
 
 
 def test_times_can_be_scaled_all_together() -> None:

@@ -11,6 +11,7 @@ from typing import cast
 import httpx
 import pytest
 
+from iac.web.auth import RIGHTS
 from iac.web.platform import Platform
 from iac.web.ui.app import ui_of
 from iac.web.ui.assets import assets
@@ -47,7 +48,7 @@ class _Elements(HTMLParser):
 def test_a_page_is_shown_to_every_role_that_may_see_it(api: Served, page: Page, role: str) -> None:
     token = api.of(role).http.headers["Authorization"].removeprefix("Bearer ")
     with visitor(api.url, token) as someone:
-        assert someone.get(page.path).status_code == 200
+        assert someone.get(page.path).status_code == (200 if page.right in RIGHTS[role] else 403)
 
 
 @pytest.mark.parametrize("path", [*(page.path for page in PAGES), "/login", "/no/such/page"])
@@ -188,5 +189,5 @@ def test_what_is_hostile_is_shown_as_it_is_and_does_nothing(api: Served, anna: V
 
 def test_every_live_page_has_its_stream_and_every_stream_its_page() -> None:
     live = {page.path for page in UI.pages if page.topics}
-    assert {"/", "/workspaces", "/tasks", TASK} <= live
+    assert {"/", "/workspaces", "/tasks", TASK, "/agents", "/agents/pools/<pool>", "/agents/<agent_id>"} <= live
     assert all(f"{LIVE}{path}".startswith("/ui/live/") for path in live)

@@ -6,9 +6,14 @@ from quart_trio import QuartTrio
 
 from iac.web.platform import Platform
 from iac.web.ui import (
+    access_pages,
+    agent_page,
     assets,
     overview,
     plan_pages,
+    pool_list,
+    pool_page,
+    pool_tokens,
     signing_in,
     task_list,
     task_page,
@@ -34,6 +39,11 @@ AREAS = (
     task_list,
     task_page,
     plan_pages,
+    pool_list,
+    pool_page,
+    pool_tokens,
+    agent_page,
+    access_pages,
 )
 """In the order in which they stand in the navigation."""
 

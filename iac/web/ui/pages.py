@@ -1,6 +1,7 @@
 """The UI's own table: its pages and its deeds, each declared once. Routes, navigation and live streams are made from it.
 
-A page's handler gets a decoded `PageCall` and returns a `View`; a deed's handler does one thing and returns a `Done`.
+A page's handler gets a decoded `PageCall` and returns a `View`; a deed's handler does one thing and returns a `Done`,
+or `Made` if what it made can be shown only once.
 """
 
 from __future__ import annotations
@@ -48,8 +49,15 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     """Where a browser without scripts goes."""
 
 
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A deed has made something that is shown once, and only to whoever asked for it: in the dialog, or as a page."""
+
+    template: str
+    view: View
+
+
 PageHandler = Callable[[PageCall[Any]], Awaitable[View]]
-DeedHandler = Callable[[PageCall[Any]], Awaitable[Done]]
+DeedHandler = Callable[[PageCall[Any]], Awaitable[Done | Made]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ class Ui:
                 path = f"{LIVE}{page.path}"
                 app.add_url_rule(path, endpoint=f"ui_live_{page.name}", view_func=served.stream, methods=["GET"])
         for deed in self.deeds:
-            view = partial(_do, deed, gate)
+            view = partial(_do, deed, gate, self.navigation)
             app.add_url_rule(deed.path, endpoint=f"ui_do_{deed.name}", view_func=view, methods=["POST"])
 
 
@@ -182,7 +190,7 @@ async def _let_in(gate: Gate) -> SignedIn | None:
     return me
 
 
-async def _do(deed: Deed, gate: Gate, **path: object) -> Response:
+async def _do(deed: Deed, gate: Gate, navigation: Navigation, /, **path: object) -> Response:
     me = await _let_in(gate)
     if me is None:
         return answers.see(sign_in_path())
@@ -191,6 +199,8 @@ async def _do(deed: Deed, gate: Gate, **path: object) -> Response:
     form.pop(CSRF_FIELD, None)
     _require(me, deed.right)
     done = await deed.handler(PageCall(me, path, decoded(form, deed.form)))
+    if isinstance(done, Made):
+        return answers.html(rendering.page(done.template, **frame(me, navigation), page=done.view))
     if not answers.asked_by_script():
         return answers.see(done.location or done.back)
     if done.location is not None:

@@ -176,10 +176,10 @@ def _value(category: Category, text: str, *, hcl: bool) -> str:
     return value
 
 
-def short(text: str) -> str:
+def short(text: str, path: str = "$.description") -> str:
     """Raises Invalid."""
     if len(text) > 1000:
-        raise Invalid("At most 1,000 characters.", path="$.description")
+        raise Invalid("At most 1,000 characters.", path=path)
     return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from urllib.parse import quote
 
 import msgspec
 
@@ -317,10 +318,10 @@ def _server(facts: Facts) -> PoolHealth:
 def _health(pool: PoolGlance, plans: int, applies: int, waiting: int) -> PoolHealth:
     told = ((pool.draining, "draining"), (pool.unapproved, "to approve"), (pool.offline, "offline"))
     total = pool.online + pool.draining + pool.unapproved + pool.offline
-    tone, state = _pool_state(pool, total, waiting)
+    tone, state = pool_state(pool, waiting)
     return PoolHealth(
         name=pool.name,
-        href=f"/agents?pool={pool.name}",
+        href=f"/agents/pools/{quote(pool.name, safe='')}",
         tone=tone,
         state=state,
         online=pool.online,
@@ -335,8 +336,9 @@ def _health(pool: PoolGlance, plans: int, applies: int, waiting: int) -> PoolHea
     )
 
 
-def _pool_state(pool: PoolGlance, total: int, waiting: int) -> tuple[Tone, str]:
-    if not total:
+def pool_state(pool: PoolGlance, waiting: int) -> tuple[Tone, str]:
+    """How a pool is while so many tasks are queued for it: a tone, and the words for it."""
+    if not pool.online + pool.draining + pool.unapproved + pool.offline:
         return ("bad" if waiting else "calm"), "No agents yet"
     if not pool.online:
         return ("bad" if waiting or pool.offline else "warn"), "Nobody online"

@@ -67,13 +67,12 @@
     });
   }
 
-  // Dialogs, menus, copying
+  // Dialogs and menus
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-opens]");
     if (opener) document.getElementById(opener.dataset.opens).showModal();
-    if (event.target.closest("[data-closes]") || event.target.matches("dialog[open]")) event.target.closest("dialog").close();
-    const copies = event.target.closest("[data-copy]");
-    if (copies) navigator.clipboard?.writeText(copies.dataset.copy).then(() => toast("Copied.", "good"));
+    const beside = event.target.matches("dialog[open]") && !event.target.querySelector(".once"); // what is shown once stays
+    if (event.target.closest("[data-closes]") || beside) event.target.closest("dialog").close();
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
   document.addEventListener("keydown", (event) => {
