@@ -7,9 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from iac.store.database import Database, open_database
 from tests.harness.postgres import drop_database, fresh_database, running_postgres
+
+# How long an example takes says more of the machine than of what it tests.
+settings.register_profile("iac", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("iac")
 
 
 @pytest.fixture(scope="session")
