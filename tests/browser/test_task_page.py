@@ -59,6 +59,7 @@ def test_it_says_what_where_who_and_when(someone: Person, server: Served) -> Non
     expect(page.locator("#details")).to_contain_text("9.9.1")
     expect(page.locator("#log .log-row").first).to_be_visible()
     expect(page.locator("#plan-place")).to_contain_text("To be created")
+    expect(page).not_to_have_title(re.compile("^Plan of"))  # what is fetched into the page has a title of its own
     expect(page).to_have_url(re.compile(r"/tasks/\d+$"))
     assert someone.complaints == []
 
