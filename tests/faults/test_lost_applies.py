@@ -288,7 +288,7 @@ async def test_row_54_after_a_human_resolved_a_lost_apply_its_agent_returns_and_
             assert scene.oracle.events("apply", "sigterm")
             told = {(alert["reason"], alert["serial"]) for alert in await alerts(scene, task)}
             assert told == {("fenced", 2)}
-            assert "a state was quarantined" in caplog.messages
+            await becomes(lambda: "a state was quarantined" in caplog.messages)
             [late] = [each for each in await versions(scene, verdict="quarantined") if each["serial"] == 2]
             assert "State from an abandoned apply" in late["reason"]
             held = await workspace(scene)

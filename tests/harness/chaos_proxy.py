@@ -173,6 +173,8 @@ class _Connection:
         self._scope = trio.CancelScope()
         self._frames_up, self._frames_down = Frames(), Frames()
         self._upgrading = self._upgraded = self._cut = False
+        self._turns = {client: trio.Lock(), server: trio.Lock()}
+        """A page of the proxy's own may be due while the server's last answer is still on its way to the client."""
 
     def reset(self) -> None:
         _abort(self._client)
@@ -246,7 +248,8 @@ class _Connection:
                 self.reset()
                 return
             lane.carried += len(part)
-            await lane.sink.send_all(part)
+            async with self._turns[lane.sink]:
+                await lane.sink.send_all(part)
 
     async def _requests(self, way: Way, source: Source, put: Put) -> None:
         """What the client says: requests one by one, until one of them becomes a control channel."""
@@ -254,8 +257,9 @@ class _Connection:
             rule = self._proxy.rule_for(head)
             if rule is not None and rule.act == "page":
                 await source.body(head.length or 0, _nowhere)
-                await self._client.send_all(rule.page)
-                await self._client.send_eof()
+                async with self._turns[self._client]:
+                    await self._client.send_all(rule.page)
+                    await self._client.send_eof()
                 return
             self._cut = rule is not None and rule.act == "cut"
             if rule is not None and rule.act == "twice":
