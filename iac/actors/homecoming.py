@@ -30,6 +30,7 @@ from iac.errors import Conflict, Forbidden, Gone, IacError, NotFound, Unauthenti
 from iac.executor import steps, undelivered, workdir
 from iac.executor.accessor_remote import RemoteDataAccessor
 from iac.executor.journal import Entry, Journal
+from iac.executor.left_state import StateLost
 from iac.executor.run import Run
 
 log = logging.getLogger(__name__)
@@ -111,34 +112,37 @@ class Homecoming:
         # That life came to the end of the run; only whether that was heard is not known.
         result = await trio.to_thread.run_sync(workdir.noted_result, place)
         run = Run(order, _blank(order, remembered), place, self.collector.policy, hooks=self.collector.hooks)
-        stored, wanted = await self._bring(run, CUT_OFF if result is None else None, remembered.log_max_bytes)
+        stored, wanted, over = await self._bring(run, CUT_OFF if result is None else None, remembered.log_max_bytes)
         # The same one again, but for what was brought meanwhile.
         result = _result(run, stored) if result is None else replace(result, log=run.log, state_safe=run.state_safe)
-        await self._report(order, result, within=self.collector.policy.report_within)
-        if isinstance(run.state_error, _REFUSED):
+        over |= await self._report(order, result, within=self.collector.policy.report_within)
+        # Somebody may have resolved the task meanwhile: then no word about a state that nobody can read changes anything.
+        if isinstance(run.state_error, _REFUSED) or (over and isinstance(run.state_error, StateLost)):
             await trio.to_thread.run_sync(self._set_aside, run)
         elif not run.state_safe or wanted:
             log.error("a work directory is kept", extra={"directory": str(place.root)})
             return
         await self._forget(order, place)
 
-    async def _bring(self, run: Run, told: str | None, limit: int) -> tuple[str | None, bool]:
-        """Log and state, with `told` in the log. What became of the state, and whether the log is still wanted."""
+    async def _bring(self, run: Run, told: str | None, limit: int) -> tuple[str | None, bool, bool]:
+        """Log and state, with `told` in the log. What became of the state, whether the log is still wanted, and whether the
+        task has gone on without us.
+        """
         ask = partial(self.accessor.log_position, run.order)
         try:
             position = await steps.until_stored(ask, within=self.collector.policy.report_within)
         except _REFUSED:
             # The log is of no use any more. A state may still be.
-            return await self.collector.state(run, told), False
+            return await self.collector.state(run, told), False, True
         if position.closed:
-            return await self.collector.state(run, told), False
+            return await self.collector.state(run, told), False, False
         try:
             stored = await self.collector.log_and_state(run, told, start=position.next_offset, limit=limit)
         except (OSError, ValueError, msgspec.DecodeError) as error:
             # What must be masked in it cannot be read, for one. The state matters more.
             log.error("a log cannot be sent", extra={"task_id": run.order.task_id, "error": str(error)})
-            return await self.collector.state(run, None), True
-        return stored, run.log is None and (run.spool is None or run.spool.refused is None)
+            return await self.collector.state(run, None), True, False
+        return stored, run.log is None and (run.spool is None or run.spool.refused is None), False
 
     def _set_aside(self, run: Run) -> None:
         """States are taken from everybody for a week after the task's end: what is refused now is refused for ever."""
@@ -150,12 +154,13 @@ class Homecoming:
         await trio.to_thread.run_sync(workdir.remove, place)
         await trio.to_thread.run_sync(self.journal.close, order)
 
-    async def _report(self, order: RunTask, result: Result, *, within: float) -> None:
-        """Raises Unavailable when it could not be told in time; a refusal is an answer as well."""
+    async def _report(self, order: RunTask, result: Result, *, within: float) -> bool:
+        """Whether the task is over. Raises Unavailable when it could not be told in time; a refusal is an answer as well."""
         try:
-            await steps.until_stored(partial(self.accessor.update_task, order, result), within=within)
+            return await steps.until_stored(partial(self.accessor.report, order, result), within=within)
         except _REFUSED as error:
             log.info("the task has gone on without us", extra={"task_id": order.task_id, "error": error.message})
+            return True
 
 
 def _result(run: Run, stored: str | None) -> Result:

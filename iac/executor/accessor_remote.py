@@ -30,6 +30,7 @@ from iac.domain.agent_bodies import (
     StatusAnswer,
     StatusBody,
 )
+from iac.domain.records import FINAL
 from iac.domain.work import ResourceProgress, Result, RunTask, SavedPlan, StatePush, StateReceipt, TaskData
 from iac.errors import BadRequest, Fenced, Invalid, LogRefused, Unauthenticated
 from iac.executor.remote_client import AgentClient, Done
@@ -140,6 +141,10 @@ class RemoteDataAccessor:
         return StateReceipt(verdict=answer.verdict, serial=answer.serial, reason=answer.reason)
 
     async def update_task(self, order: RunTask, result: Result) -> None:
+        await self.report(order, result)
+
+    async def report(self, order: RunTask, result: Result) -> bool:
+        """As `update_task`; whether the task is over now, or was already."""
         body = StatusBody(
             status=result.status,
             phase=order.action,
@@ -153,16 +158,17 @@ class RemoteDataAccessor:
             log=result.log,
         )
         try:
-            await self._note(order, body)
+            answer = await self._note(order, body)
         except LogRefused as error:
             # A result is never held up by its log: told once more, it is taken with the log that is there.
             if error.code == "log_incomplete" and body.log is not None:
                 body = replace(body, log=replace(body.log, state="pending"))
-            await self._note(order, body)
+            answer = await self._note(order, body)
         self._listeners.reported(order, result)
+        return answer.status in FINAL  # "final" is said of the report, which a lost task may outlive
 
-    async def _note(self, order: RunTask, body: StatusBody) -> None:
-        await self._ask(order, "PUT", "status", StatusAnswer, msgspec.json.encode(body))
+    async def _note(self, order: RunTask, body: StatusBody) -> StatusAnswer:
+        return await self._ask(order, "PUT", "status", StatusAnswer, msgspec.json.encode(body))
 
     async def _ask(self, order: RunTask, method: str, what: str, answer: type[T], body: bytes | None = None) -> T:
         token = self._token(order)
