@@ -79,15 +79,15 @@ async def pool_situation(c: Connection, key: str, *, after: str | None, with_tok
 
 
 async def not_allowed(c: Connection, pool_id: str) -> list[str]:
-    """Names of workspaces that the pool may not serve, by name: as many as a list to choose from can have."""
+    """Names of workspaces that the pool may not serve, the newest of them: as many as a list to choose from can have."""
     rows = await c.all(
         """SELECT w.name FROM workspace w
            WHERE NOT EXISTS (SELECT 1 FROM pool_workspace a WHERE a.workspace_id = w.id AND a.pool_id = :pool_id)
-           ORDER BY w.name LIMIT :most""",
+           ORDER BY w.created_at DESC, w.id DESC LIMIT :most""",
         pool_id=pool_id,
         most=MOST_ALLOWED,
     )
-    return [row["name"] for row in rows]
+    return sorted(row["name"] for row in rows)
 
 
 async def token(c: Connection, key: str, token_id: str) -> tuple[Pool, PoolToken | None]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from iac.domain import agent_reports, lifecycle, state_verdicts
 from iac.domain.agent_session import AgentSession, Times
 from iac.domain.agent_state import AgentState
+from iac.domain.holding import Past
 from iac.domain.lifecycle import Claim, Decision, Effect, Lose
 from iac.domain.logs import Append, Gap
 from iac.domain.records import Task
@@ -117,7 +118,7 @@ def accepts_before_it_is_written_down(patch: pytest.MonkeyPatch) -> Times:
 
 def cancellations_are_forgotten(patch: pytest.MonkeyPatch) -> Times:
     """A cancellation that overtakes its order leaves no tombstone."""
-    patch.setattr(AgentState, "_remember", _nothing)
+    patch.setattr(Past, "remember", _nothing)
     return TIMES
 
 

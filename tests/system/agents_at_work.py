@@ -14,7 +14,15 @@ from tests.fakes.scripted_agent import Link, ScriptedAgent, held
 from tests.harness.server import PATIENT, RunningServer
 
 FAST = Times(
-    lost_after=1.5, suspect=0.8, heartbeat=0.2, resend_order=0.3, resend_cancel=0.2, tick=0.05, look=0.1, settle=0
+    lost_after=1.5,
+    suspect=0.8,
+    heartbeat=0.2,
+    resend_order=0.3,
+    resend_cancel=0.2,
+    tick=0.05,
+    look=0.1,
+    settle=0,
+    force_after=0.0,
 )
 
 
