@@ -39,6 +39,7 @@ async def come_to_rest(stage: Stage, crowd: Crowd) -> None:
     await _at_rest(stage)
     stage.record.notes["came to rest after (s)"] = round(trio.current_time() - began, 1)
     await _resolve(stage)
+    _start_again_where_something_is_left(stage)
     await _at_rest(stage)
     await _plan_everywhere(stage)
     await _cleared(stage)
@@ -79,6 +80,14 @@ async def _resolve(stage: Stage) -> None:
     for task in lost:
         body = {"comment": "the soak has looked at it", "unlock": True}
         await stage.user.insist("POST", f"/tasks/{task['id']}/resolve", json=body)
+
+
+def _start_again_where_something_is_left(stage: Stage) -> None:
+    """What was kept for a task that is resolved now is looked at once more at the next start."""
+    for program in stage.programs.values():
+        if work_left(program.data_dir):
+            program.kill()
+            program.start()
 
 
 async def _plan_everywhere(stage: Stage) -> None:
