@@ -22,7 +22,7 @@ async def test_row_23_a_slow_link_delays_the_log_and_nothing_else(tmp_path: Path
     async with (
         a_scene(tmp_path, database_url, times=times) as scene,
         scene.agent(
-            times={"ack_within": 12.0, "connect_within": 10.0, "welcome_within": 10.0, "answer_within": 60.0}
+            times={"ack_within": 25.0, "connect_within": 10.0, "welcome_within": 10.0, "answer_within": 60.0}
         ) as agent,
     ):
         reached, go = tmp_path / "reached", tmp_path / "told"
