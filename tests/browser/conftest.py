@@ -1,6 +1,7 @@
 """A real Chromium, a real server with much going on, and people in front of it.
 
-Chromium is the machine's own (`make browse` installs Debian's where it may), or the one that IAC_TEST_CHROMIUM names.
+Chromium is the machine's own (`make test` and `make browse` install Debian's where they may), or the one that
+IAC_TEST_CHROMIUM names. Where it cannot be had these tests are skipped, and the end of the run says so.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from iac.domain.agent_session import Times
 from tests.browser.people import Person, Site
 from tests.browser.scenery import furnish
+from tests.conftest import NOT_TESTED
 from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
 from tests.web.clients import served
@@ -29,6 +31,15 @@ def _chromium() -> str | None:
     return os.environ.get("IAC_TEST_CHROMIUM") or next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def program() -> str:
+    """Looked for first: without it no server has to be started."""
+    found = _chromium()
+    if found is None:
+        pytest.skip(f"{NOT_TESTED}: there is no Chromium; apt-get install chromium, or set IAC_TEST_CHROMIUM to one.")
+    return found
+
+
 @pytest.fixture(scope="module")
 def site(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server of the module's own."""
@@ -37,16 +48,10 @@ def site(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 
 
 @pytest.fixture(scope="module")
-def chromium(site: Site) -> Iterator[Browser]:
+def chromium(site: Site, program: str) -> Iterator[Browser]:
     """For one module: while Playwright is there, its asyncio loop counts as running in this thread, and there is no other.
     So whatever needs one comes before, or in another thread (`site.sql`).
     """
-    program = _chromium()
-    if program is None:
-        reason = "There is no Chromium: apt-get install chromium, or set IAC_TEST_CHROMIUM to one."
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
     # Chromium's sandbox does not work for root; the pages are our own.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with pytest.MonkeyPatch.context() as patch:
@@ -54,7 +59,10 @@ def chromium(site: Site) -> Iterator[Browser]:
         patch.setattr(asyncio, "new_event_loop", asyncio.SelectorEventLoop)
         playwright = sync_playwright().start()
     try:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        try:
+            browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        except Error as error:
+            pytest.skip(f"{NOT_TESTED}: {program} does not start here: {error.message.splitlines()[0]}")
         yield browser
         browser.close()
     finally:
