@@ -72,7 +72,8 @@ def rows(server: Server, there: Furnished, *, times: int) -> list[Row]:
 
 def signed_in(server: Server) -> httpx.Client:
     """A browser's headers, one connection, and the session's cookie."""
-    user = httpx.Client(base_url=server.url, headers={"Accept-Encoding": "gzip, br, zstd"}, timeout=30.0)
+    headers = {"Accept": "text/html", "Accept-Encoding": "gzip, br, zstd", "Sec-Fetch-Site": "same-origin"}
+    user = httpx.Client(base_url=server.url, headers=headers, timeout=30.0)
     answer = user.post("/login", data={"token": server.token}, headers={"Origin": server.url})
     if answer.status_code != 303:
         raise RuntimeError(f"Signing in was answered with {answer.status_code}: {answer.text[:500]}")
