@@ -45,15 +45,7 @@ def test_the_json_has_one_object_for_each_row(tmp_path: Path) -> None:
 def test_what_could_not_be_measured_says_why() -> None:
     row = missed(1, "first paint", "s", "There is no Chromium.")
     assert (row.value, row.ok, row.aim) == (None, None, "≤ 1")
-    assert table([row]).splitlines()[2].split() == [
-        "first",
-        "paint",
-        "–",
-        "s",
-        "≤",
-        "1",
-        *"There is no Chromium.".split(),
-    ]  # noqa: RUF001
+    assert table([row]).splitlines()[2].split("  ")[-1] == "There is no Chromium."
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
