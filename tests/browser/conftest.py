@@ -7,13 +7,12 @@ IAC_TEST_CHROMIUM names. Where it cannot be had these tests are skipped, and the
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+from bench.chromium import MISSING, arguments, find_chromium
 from iac.domain.agent_session import Times
 from tests.browser.people import Person, Site
 from tests.browser.scenery import furnish
@@ -22,21 +21,16 @@ from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
 from tests.web.clients import served
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NOBODY_IS_LOST = Times(lost_after=100_000.0)
 """What the scenery says that agents run is left alone."""
-
-
-def _chromium() -> str | None:
-    return os.environ.get("IAC_TEST_CHROMIUM") or next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def program() -> str:
     """Looked for first: without it no server has to be started."""
-    found = _chromium()
+    found = find_chromium()
     if found is None:
-        pytest.skip(f"{NOT_TESTED}: there is no Chromium; apt-get install chromium, or set IAC_TEST_CHROMIUM to one.")
+        pytest.skip(f"{NOT_TESTED}. {MISSING}")
     return found
 
 
@@ -52,17 +46,15 @@ def chromium(site: Site, program: str) -> Iterator[Browser]:
     """For one module: while Playwright is there, its asyncio loop counts as running in this thread, and there is no other.
     So whatever needs one comes before, or in another thread (`site.sql`).
     """
-    # Chromium's sandbox does not work for root; the pages are our own.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with pytest.MonkeyPatch.context() as patch:
         # Its loop is asyncio's own, though trio-asyncio would make those of the whole process.
         patch.setattr(asyncio, "new_event_loop", asyncio.SelectorEventLoop)
         playwright = sync_playwright().start()
     try:
         try:
-            browser = playwright.chromium.launch(executable_path=program, args=arguments)
+            browser = playwright.chromium.launch(executable_path=program, args=arguments())
         except Error as error:
-            pytest.skip(f"{NOT_TESTED}: {program} does not start here: {error.message.splitlines()[0]}")
+            pytest.skip(f"{NOT_TESTED}. {program} does not start here: {error.message.splitlines()[0]}")
         yield browser
         browser.close()
     finally:
