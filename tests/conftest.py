@@ -23,7 +23,9 @@ NOT_TESTED = "The UI is not tested in a browser"
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What was not looked at is said loudly; here, for only this file is known to who distributes tests to processes."""
-    skipped = [str(each.longrepr[2]) for each in terminalreporter.getreports("skipped") if isinstance(each.longrepr, tuple)]
+    skipped = [
+        str(each.longrepr[2]) for each in terminalreporter.getreports("skipped") if isinstance(each.longrepr, tuple)
+    ]
     reasons = [reason.removeprefix("Skipped: ") for reason in skipped if NOT_TESTED in reason]
     if reasons:
         terminalreporter.section("NO BROWSER", sep="!", red=True, bold=True)

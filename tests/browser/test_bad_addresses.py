@@ -73,7 +73,18 @@ def test_a_long_name_that_does_not_exist_fits_a_phone(chromium: Browser, site: S
             assert someone.sideways() == 0
 
 
-NAMES = ("o'clock", 'say "cheese"', "🚀 launch", "naïve", "a/b", "<b>bold</b>", "x" * 91, "x" * 255, "tab\there", "\u202eevil")
+NAMES = (
+    "o'clock",
+    'say "cheese"',
+    "🚀 launch",
+    "naïve",
+    "a/b",
+    "<b>bold</b>",
+    "x" * 91,
+    "x" * 255,
+    "tab\there",
+    "\u202eevil",
+)
 """The API takes letters, digits, blanks, dots, dashes and underscores, up to 90 of them."""
 
 
@@ -89,7 +100,7 @@ def test_a_name_that_is_none_is_refused_at_its_field_and_kept_there(reader: Pers
     expect(page.locator("#new-workspace-name-error")).to_contain_text("letters, digits")
     expect(field).to_be_focused()
     expect(field).to_have_attribute("aria-invalid", "true")
-    assert field.input_value() == name.replace("\t", "\t")
+    expect(field).to_have_value(name)
     assert reader.site.sql("SELECT 1 FROM workspace WHERE name = $1", name) == []
     assert reader.complaints == []
 
@@ -108,7 +119,9 @@ def test_the_longest_name_that_there_may_be_fits_everywhere(reader: Person) -> N
 
 def test_text_that_looks_like_html_is_shown_as_text(reader: Person) -> None:
     page, admin = reader.page, reader.site.server.admin
-    evil = "<img src=x onerror=\"document.title='owned'\"> <script>document.title='owned'</script> \u202eevil\u202c & 'so'"
+    evil = (
+        "<img src=x onerror=\"document.title='owned'\"> <script>document.title='owned'</script> \u202eevil\u202c & 'so'"
+    )
     name = admin.workspace({"main.tf": ""}, name=fresh("evil"), description=evil, tags={"team": "<b>x</b>"})
     admin.to_agents(name)
     task = admin.task(name, "plan", message=evil)
@@ -119,5 +132,3 @@ def test_text_that_looks_like_html_is_shown_as_text(reader: Person) -> None:
         assert "owned" not in page.title()
         assert page.locator("main img[src=x], main script").count() == 0
     assert reader.complaints == []
-
-

@@ -21,7 +21,7 @@ def held(page: Page, address: str) -> Iterator[list[Route]]:
     """Requests to this address stay on their way until the body ends."""
     waiting: list[Route] = []
     pattern = re.compile(address)
-    page.route(pattern, lambda route: waiting.append(route))
+    page.route(pattern, lambda route: waiting.append(route))  # noqa: PLW0108 - Playwright writes into what it is given
     try:
         yield waiting
     finally:
