@@ -27,10 +27,10 @@ def zipped(
             packed.writestr(info, data)
     if not flags:
         return made.getvalue()
-    data = bytearray(made.getvalue())
-    for at in (6, data.index(b"PK\x01\x02") + 8):
-        data[at] |= flags
-    return bytes(data)
+    marked = bytearray(made.getvalue())
+    for at in (6, marked.index(b"PK\x01\x02") + 8):
+        marked[at] |= flags
+    return bytes(marked)
 
 
 def read(*uploads: tuple[str, bytes]) -> Mapping[str, File]:
