@@ -92,12 +92,12 @@ NAMES = (
 def test_a_name_that_is_none_is_refused_at_its_field_and_kept_there(reader: Person, name: str) -> None:
     page = reader.page
     page.goto("/workspaces")
-    page.get_by_role("button", name="New workspace").click()
+    page.get_by_role("link", name="New workspace").click()
     field = page.get_by_role("dialog").get_by_label("Name", exact=True)
     field.evaluate("field => field.removeAttribute('maxlength')")
     field.fill(name)
     page.get_by_role("dialog").get_by_role("button", name="Create workspace").click()
-    expect(page.locator("#new-workspace-name-error")).to_contain_text("letters, digits")
+    expect(page.locator("#sheet-name-error")).to_contain_text("letters, digits")
     expect(field).to_be_focused()
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_value(name)
