@@ -39,19 +39,17 @@ def addresses(site: Site, shop: Shop) -> Mapping[str, str]:
     with visitor(site.url) as anna:
         thing = _first(anna, f"{state}/{shop.first}", r'id="object-([^"]+)"')
         difference = _first(anna, compared, r'id="change-([^"]+)"')
+        version = _first(anna, f"{shop.path}/configuration", r'[?&;]version=([^"&]+)')
         change = _first(anna, f"/tasks/{shop.plan}/plan", r'id="change-([^"]+)"')
-    pool = "/agents/pools/eu-west"
     tasks = site.scenery.tasks
     of = {
-        "/workspaces/<ws>/variables/<var>": f"{shop.path}/variables/{variable}",
-        "/workspaces/<ws>/resources/<res>": f"{shop.path}/resources/{block}",
+        "/workspaces/<ws>/configuration/remove": f"{shop.path}/configuration/remove?file=main.tf",
+        "/workspaces/<ws>/configuration/use": f"{shop.path}/configuration/use?version={version}",
         "/workspaces/<ws>/state/<which>/objects/<key>": f"{state}/{shop.first}/objects/{thing}",
         "/workspaces/<ws>/state/<which>": f"{state}/{shop.first}",
         "/workspaces/<ws>/state/compare": compared,
         "/workspaces/<ws>/state/compare/<key>": compared.replace("?", f"/{difference}?"),
         f"{TASK}/plan/<key>": f"/tasks/{shop.plan}/plan/{change}",
-        "/agents/pools/<pool>/tokens/<token_id>/rotate": f"{pool}/tokens/{agents_token}/rotate",
-        "/agents/pools/<pool>/tokens/<token_id>/revoke": f"{pool}/tokens/{agents_token}/revoke",
         "/tokens/<token_id>/revoke": f"/tokens/{token}/revoke",
         "a lost apply": f"/tasks/{tasks['lost']}",
         "a failed task": f"/tasks/{tasks['failed']}",
@@ -59,7 +57,15 @@ def addresses(site: Site, shop: Shop) -> Mapping[str, str]:
         "a queued task": f"/tasks/{tasks['queued-0']}",
         **BESIDES,
     }
-    usual = {"<ws>": shop.name, TASK: f"/tasks/{shop.plan}", "<pool>": "eu-west", "<agent_id>": "agent-dub-01"}
+    usual = {
+        TASK: f"/tasks/{shop.plan}",
+        "<ws>": shop.name,
+        "<var>": variable,
+        "<res>": block,
+        "<pool>/tokens/<token_id>": f"eu-west/tokens/{agents_token}",
+        "<pool>": "eu-west",
+        "<agent_id>": "agent-dub-01",
+    }
     return {**{path: _filled(path, usual) for path in DECLARED if path not in of}, **of}
 
 
