@@ -19,7 +19,8 @@ from iac.store.log_cache import LogCache
 from iac.store.logs import Part
 
 MIB = 1024 * 1024
-STEP = MIB
+STEP = 8 * MIB
+"""Bytes that are read at once: each step asks the database where they lie, and goes to two threads."""
 PIECE = 256 * 1024
 """Bytes that are looked at without letting go of the interpreter: milliseconds."""
 MOST_INDEXED = 128
