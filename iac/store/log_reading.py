@@ -74,7 +74,8 @@ class LogIndexes:
 async def search(cache: LogCache, task_id: int, sought: LogSearch, *, budget: int, most: int) -> tuple[list[int], Part]:
     """Matches from where the search stands: those of the first step that has any, `most` or somewhat more of them.
 
-    It stops behind them, so that they can be shown, or after `budget` bytes. The part is the log behind what was read. Raises Gone, Unavailable.
+    It stops behind them, so that they can be shown, or after `budget` bytes. The part is the log behind what was read.
+    Raises Gone, Unavailable.
     """
     found: list[int] = []
 
