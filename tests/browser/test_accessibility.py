@@ -8,6 +8,8 @@ from playwright.sync_api import Browser, expect
 from tests.browser.people import Person, Site
 from tests.harness.server import TOKEN
 
+pytestmark = pytest.mark.slow_browser
+
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_an_open_menu_has_no_serious_finding(chromium: Browser, site: Site, theme: str) -> None:

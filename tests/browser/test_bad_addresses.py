@@ -13,6 +13,8 @@ from tests.browser.people import PHONE, Person, Site
 from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh
 
+pytestmark = pytest.mark.slow_browser
+
 NUL = "%00"
 NONSENSE = ("abc", "-1", "99999999999999999999", "%F0%9F%9A%80%27%22", NUL)
 BELOW = {

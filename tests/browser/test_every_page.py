@@ -64,6 +64,7 @@ def test_a_page_has_no_serious_finding_no_complaint_and_fits_its_window(
     assert reader.complaints == []
 
 
+@pytest.mark.slow_browser
 @pytest.mark.parametrize("name", EVERY)
 def test_a_page_is_read_without_scripts(plain_reader: Person, places: Mapping[str, str], name: str) -> None:
     page = plain_reader.page

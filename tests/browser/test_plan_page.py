@@ -12,6 +12,8 @@ from tests.browser.people import Person, Site
 from tests.browser.shop import SECRET, Shop, open_shop
 from tests.harness.server import TOKEN
 
+pytestmark = pytest.mark.slow_browser
+
 NODES = 400
 MANY = f'resource "terraform_data" "n" {{\n  count = {NODES}\n  input = {{ a = 1, b = 2, c = 3, d = "x" }}\n}}'
 

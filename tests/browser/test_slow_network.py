@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.people import Person, Site
 from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh
+
+pytestmark = pytest.mark.slow_browser
 
 TRAIN = {"offline": False, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 20_000}
 """Bytes a second, and milliseconds: as in a train."""

@@ -15,6 +15,8 @@ from tests.harness.server import TOKEN
 from tests.web.clients import STUCK_PLAN, Served
 from tests.web.test_api_apart import with_checkpoint
 
+pytestmark = pytest.mark.slow_browser
+
 
 @pytest.fixture(scope="module")
 def site(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.people import Person
 from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh
+
+pytestmark = pytest.mark.slow_browser
 
 
 def beside(someone: Person, path: str) -> Page:

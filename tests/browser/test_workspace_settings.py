@@ -11,6 +11,8 @@ from tests.browser.people import Person, Site
 from tests.browser.shop import small
 from tests.harness.server import TOKEN
 
+pytestmark = pytest.mark.slow_browser
+
 
 @pytest.fixture
 def fresh(someone: Person) -> str:
