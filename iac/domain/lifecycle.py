@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from iac.domain import cancelling
 from iac.domain.ladder import FORCE_AFTER, OWN_REASONS, StopReport
 from iac.domain.limits import Limits
-from iac.domain.records import FINAL, Confirmation, Task
+from iac.domain.records import FINAL, Confirmation, Status, Task
 from iac.domain.work import Result
 from iac.errors import AlreadyFinal, Fenced, IllegalTransition, PlanStale
 
@@ -140,6 +140,11 @@ class Resolve(Event, frozen=True, kw_only=True):
     comment: str
     fence: int
     unlock: bool
+
+
+def begin(*, goes: bool, now: datetime) -> tuple[Status, datetime | None]:
+    """How a task begins, and since when it is queued: with T1 at once if nothing stands before it."""
+    return ("queued", now) if goes else ("pending", None)
 
 
 def decide(task: Task, event: Event, now: datetime) -> Decision:
