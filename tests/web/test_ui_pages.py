@@ -93,12 +93,6 @@ def test_files_are_kept_for_ever_and_have_another_address_when_they_change(api: 
     assert httpx.get(f"{api.url}/ui/static/x/..%2fgate.py").status_code == 404
 
 
-def test_a_page_and_all_that_it_loads_is_light(api: Served, anna: Visitor) -> None:
-    html = anna.get("/workspaces").text
-    loaded = set(re.findall(r"/ui/static/[^\"]+", html))
-    assert len(html.encode()) + sum(len(httpx.get(api.url + href).content) for href in loaded) < 250_000
-
-
 # Mistakes
 
 

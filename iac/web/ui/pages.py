@@ -153,6 +153,8 @@ class _Served:
         me = await self.gate.who()
         if me is None:
             return Response(sse.event("signed-out", {}), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+        if request.method == "HEAD":  # there would be no end of what is not sent
+            return Response(b"", content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
         since = request.headers.get("Last-Event-ID") or request.args.get("since", "")
         self.views.refuse_crowd(me.session.id)
         live = self._view(self._call(me, path))
