@@ -48,7 +48,10 @@ def _from_row(row: Row) -> AssignmentRecord:
 async def hand_out(
     c: Connection, task_id: int, agent_id: str, assignment_id: str, defaults: Defaults | None = None
 ) -> tuple[Task, str]:
-    """T3 for an agent: the task, and the token that goes with its order, which nobody can read again. Raises as `tasks.assign`."""
+    """T3 for an agent: the task, and the token that goes with its order, which nobody can read again.
+
+    Raises as `tasks.assign`.
+    """
     token = new_agent_token("task")
 
     def along(task: Task) -> Sequence[Along]:

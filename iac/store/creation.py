@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Mapping
 
 import msgspec
 
@@ -15,6 +16,7 @@ from iac.errors import Conflict, Invalid, NotFound, PlanStale
 from iac.store import audit, configurations, plans, resources, tasks, together, variables, workspaces
 from iac.store.database import Connection, Row
 from iac.store.sealing import Keyring
+from iac.store.together import Along
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,59 +48,67 @@ async def create(
     digest_of_request = None if key is None else hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
     found = await _found(c, held.id, by, key)
     if found["made_before"] is not None:
-        return await _made_before(c, *found["made_before"], digest_of_request)
+        then_id, then_digest = found["made_before"]
+        return await _made_before(c, then_id, then_digest, digest_of_request)
     if asked.plan_task_id is not None:
         encoded, planned = await _inputs_of_plan(c, keyring, held, asked.plan_task_id)
     else:
         encoded, planned = encode_bundle(_frozen(held, asked, found, keyring)), None
     task_id: int = found["task_id"]
-    bundle, digest = encoded
     free = held.lock is None and not found["others_wait"]
     goes = asked.action not in APPLYING or (free and await _take_lock(c, held.id, task_id, asked, by))
     status, queued_at = begin(goes=goes, now=found["clock"])
+    bundle, digest = encoded
+    columns = _columns(held, asked, planned) | {
+        "id": task_id,
+        "status": status,
+        "queued_at": queued_at,
+        "created_by": by,
+        "bundle": keyring.seal(zlib.compress(bundle, 1), _purpose(task_id)),
+        "bundle_digest": digest,
+        "request_key": key,
+        "request_digest": digest_of_request,
+    }
+    noted = audit.along(by, "task.create", f"task-{task_id}", workspace=held.id, action=asked.action)
+    made = await _insert(c, columns, noted)
+    if goes or held.lock is not None:
+        return made
+    return (await tasks.advance(c, held.id)).get(task_id) or made
+
+
+def _columns(workspace: Workspace, asked: NewTask, planned: Task | None) -> dict[str, object]:
+    """What follows from what is asked for, and from where."""
+    return {
+        "workspace_id": workspace.id,
+        "action": asked.action,
+        "phase": "plan" if planned is None else "apply",
+        "execution_mode": workspace.execution_mode,
+        "priority": asked.priority,
+        "auto_apply": _auto_apply(workspace, asked),
+        "targets": list(asked.targets),
+        "replace": list(asked.replace),
+        "message": asked.message,
+        "terraform_version": workspace.terraform_version,
+        "plan_task_id": asked.plan_task_id,
+        "retry_of": asked.retry_of,
+        "plan_digest": None if planned is None else planned.plan_digest,
+        "has_changes": None if planned is None else planned.has_changes,
+        "pool_id": workspace.pool_id if workspace.execution_mode == "agent" else None,
+    }
+
+
+async def _insert(c: Connection, columns: Mapping[str, object], noted: Along) -> Task:
     row = await together.write(
         c,
-        """INSERT INTO task (id, workspace_id, action, phase, status, execution_mode, priority, auto_apply, targets,
-                             replace, message, created_by, bundle_digest, bundle, terraform_version, plan_task_id,
-                             retry_of, plan_digest, has_changes, pool_id, request_key, request_digest, queued_at)
-           OVERRIDING SYSTEM VALUE
-           VALUES (:id, :workspace_id, :action, :phase, :status, :execution_mode, :priority, :auto_apply, :targets,
-                   :replace, :message, :by, :digest, :bundle, :terraform_version, :plan_task_id,
-                   :retry_of, :plan_digest, :has_changes, :pool_id, :request_key, :request_digest, :queued_at)
-           RETURNING *""",
-        {
-            "id": task_id,
-            "workspace_id": held.id,
-            "action": asked.action,
-            "phase": "plan" if planned is None else "apply",
-            "status": status,
-            "execution_mode": held.execution_mode,
-            "priority": asked.priority,
-            "auto_apply": _auto_apply(held, asked),
-            "targets": list(asked.targets),
-            "replace": list(asked.replace),
-            "message": asked.message,
-            "by": by,
-            "digest": digest,
-            "bundle": keyring.seal(zlib.compress(bundle, 1), _purpose(task_id)),
-            "terraform_version": held.terraform_version,
-            "plan_task_id": asked.plan_task_id,
-            "retry_of": asked.retry_of,
-            "plan_digest": None if planned is None else planned.plan_digest,
-            "has_changes": None if planned is None else planned.has_changes,
-            "pool_id": held.pool_id if held.execution_mode == "agent" else None,
-            "request_key": key,
-            "request_digest": digest_of_request,
-            "queued_at": queued_at,
-        },
-        [audit.along(by, "task.create", f"task-{task_id}", workspace=held.id, action=asked.action)],
+        f"""INSERT INTO task ({", ".join(columns)}) OVERRIDING SYSTEM VALUE
+            VALUES ({", ".join(f":{name}" for name in columns)}) RETURNING *""",
+        columns,
+        [noted],
         answer=f"SELECT {tasks.COLUMNS} FROM done t JOIN workspace w ON w.id = t.workspace_id",
     )
     if row is None:
         raise NotFound("the task was not stored")
-    if goes or held.lock is not None:
-        return tasks.from_row(row)
-    return (await tasks.advance(c, held.id)).get(task_id) or tasks.from_row(row)
+    return tasks.from_row(row)
 
 
 async def _found(c: Connection, workspace_id: str, by: str, key: str | None) -> Row:

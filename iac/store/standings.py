@@ -110,7 +110,7 @@ async def stances(c: Connection, agent_ids: Sequence[str]) -> dict[str, Stance]:
     return {row["id"]: Stance(out=row["out"], drains=row["drains"], replaced=row["replaced"]) for row in rows}
 
 
-class Seat(msgspec.Struct, frozen=True):
+class Seat(msgspec.Struct, frozen=True, kw_only=True):
     """An agent as the scheduler sees it. `workspaces`: those of the asked ones that its pool may serve now."""
 
     agent_id: str
@@ -122,8 +122,9 @@ class Seat(msgspec.Struct, frozen=True):
 
 
 async def seats(c: Connection, agent_ids: Sequence[str], pools: Sequence[str], workspaces: Sequence[str]) -> list[Seat]:
-    """Of those of the agents that are in one of these pools and not retired, in the order of their ids. What a pool may serve
-    is the rule of iac.store.pools.may_serve, for many at once.
+    """Of those of the agents that are in one of these pools and not retired, in the order of their ids.
+
+    What a pool may serve is the rule of iac.store.pools.may_serve, for many at once.
     """
     row = await c.first(
         """SELECT ARRAY(SELECT ROW(a.id, a.pool_id, a.plan_limit, p.apply_exclusivity = 'agent',
@@ -144,7 +145,17 @@ async def seats(c: Connection, agent_ids: Sequence[str], pools: Sequence[str], w
     for pool_id, workspace_id in row["served"]:
         served[pool_id].add(workspace_id)
     frozen = defaultdict[str, frozenset[str]](frozenset, {each: frozenset(found) for each, found in served.items()})
-    return [Seat(*columns, frozen[columns[1]]) for columns in row["seats"]]
+    return [
+        Seat(
+            agent_id=agent_id,
+            pool_id=pool_id,
+            plan_limit=plan_limit,
+            exclusive=exclusive,
+            takes_tasks=takes_tasks,
+            workspaces=frozen[pool_id],
+        )
+        for agent_id, pool_id, plan_limit, exclusive, takes_tasks in row["seats"]
+    ]
 
 
 async def outlooks(c: Connection, pools: Sequence[str], workspaces: Sequence[str]) -> dict[str, PoolOutlook]:

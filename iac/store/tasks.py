@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from iac.domain.decision import Decision, Effect
 from iac.domain.ladder import StopStep
-from iac.domain.lifecycle import Assign, Decision, Effect, Event, Queue, decide
+from iac.domain.lifecycle import Assign, Event, Queue, decide
 from iac.domain.limits import Defaults, Own
 from iac.domain.records import Confirmation, Status, Task
 from iac.errors import Conflict, NotFound
