@@ -149,9 +149,9 @@ def test_a_workspace_is_made_as_by_the_api_and_the_audit_says_by_whom(api: Serve
     name = fresh("made")
     done = anna.asks("/workspaces", data={"name": name, "description": HOSTILE, "terraform_version": "~> 1.9"})
     assert done.status_code == 204
+    assert done.headers["HX-Redirect"] == f"/workspaces/{name}"
     assert json.loads(done.headers["HX-Trigger"]) == {
-        "done": True,
-        "toast": {"says": f"Workspace {name} is there.", "tone": "good"},
+        "later": {"says": f"Workspace {name} is there.", "tone": "good"},
     }
     made = api.admin.get(f"/workspaces/{name}")
     assert (made["terraform_version"], made["execution_mode"]) == ("~> 1.9", "local")
