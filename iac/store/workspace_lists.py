@@ -30,7 +30,8 @@ _BACKWARDS: Mapping[str, str] = {
     "changed": "changed_at DESC, name",
 }
 _LAST = ("id", "action", "phase", "status", "outcome", "has_changes", "created_by")
-# The tasks that are open are few and have an index of their own; of the others only the last one counts.
+# The tasks that are open are few and have an index of their own; of the others only the last one counts. LIMIT: one look into
+# the index for each workspace, where PostgreSQL would rather read all tasks there ever were.
 _SHOWN = f"""
 WITH open AS (
     SELECT workspace_id, max(id) FILTER (WHERE status IN ('planned', 'lost')) AS asks,
@@ -52,7 +53,7 @@ WITH open AS (
     LEFT JOIN open o ON o.workspace_id = w.id
     LEFT JOIN state_version v ON v.workspace_id = w.id AND v.verdict = 'current'
     LEFT JOIN LATERAL (SELECT max(id) AS id FROM task WHERE workspace_id = w.id) l ON true
-    LEFT JOIN task t ON t.id = COALESCE(o.asks, o.runs, o.waits, l.id)
+    LEFT JOIN LATERAL (SELECT * FROM task WHERE id = COALESCE(o.asks, o.runs, o.waits, l.id) LIMIT 1) t ON true
 ), ranked AS (
     SELECT *, array_position(ARRAY['attention', 'failed', 'running', 'waiting', 'idle', 'new'], condition) AS rank
     FROM shown
