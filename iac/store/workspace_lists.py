@@ -30,8 +30,8 @@ _BACKWARDS: Mapping[str, str] = {
     "changed": "changed_at DESC, name",
 }
 _LAST = ("id", "action", "phase", "status", "outcome", "has_changes", "created_by")
-# The tasks that are open are few and have an index of their own; of the others only the last one counts. LIMIT: one look into
-# the index for each workspace, where PostgreSQL would rather read all tasks there ever were.
+# The tasks that are open are few and have an index of their own; of the others only the last one counts. LIMIT makes it one
+# look into the index for each workspace, where PostgreSQL would rather read all tasks there ever were.
 _SHOWN = f"""
 WITH open AS (
     SELECT workspace_id, max(id) FILTER (WHERE status IN ('planned', 'lost')) AS asks,
