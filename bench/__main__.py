@@ -14,8 +14,9 @@ from pathlib import Path
 
 import trio
 
-from bench import api, channel, fleet, phases
+from bench import api, channel, fleet, pages, phases, reading
 from bench.bare import Bare, configuration, find_terraform
+from bench.furnishing import furnish
 from bench.rows import Row, table, write
 from bench.server import Server, running_server
 from iac.executor.binaries import Binary
@@ -79,6 +80,14 @@ def _cancel(bench: Bench, server: Server) -> list[Row]:
     return channel.cancel(server, bench.directory, bench.terraform, times=bench.often(100, 20))
 
 
+def _pages(bench: Bench, server: Server) -> list[Row]:
+    return pages.rows(server, furnish(server), times=bench.often(60, 10))
+
+
+def _reading(bench: Bench, server: Server) -> list[Row]:
+    return reading.rows(server, visits=bench.often(5, 2), times=bench.often(5, 2))
+
+
 MEASURES: dict[str, Measure] = {
     "plan-1": partial(_phase, what="plan", resources=1, measure=phases.plan_pair),
     "apply-1": partial(_phase, what="apply", resources=1, measure=phases.apply_pair),
@@ -92,6 +101,8 @@ MEASURES: dict[str, Measure] = {
     "log-pipeline": _pipeline,
     "live": _live,
     "cancel": _cancel,
+    "pages": _pages,
+    "reading": _reading,
 }
 
 

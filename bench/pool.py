@@ -50,7 +50,7 @@ def enrol(server: Server, pool: Pool, names: Sequence[str], place: Path) -> None
 
     Through the store, for newcomers are let in at ten a minute; a fleet that comes back is not held up.
     """
-    trio.run(_enrol, _database_of(server), pool.token, names, place)
+    trio.run(_enrol, database_of(server), pool.token, names, place)
 
 
 async def _enrol(url: str, secret: str, names: Sequence[str], place: Path) -> None:
@@ -66,7 +66,7 @@ async def _enrol(url: str, secret: str, names: Sequence[str], place: Path) -> No
             (place / name / identity.FILE).write_bytes(msgspec.json.encode(known))
 
 
-def _database_of(server: Server) -> str:
+def database_of(server: Server) -> str:
     """The URL of the server's embedded database, from what PostgreSQL writes down of itself."""
     _pid, _directory, _started, port, socket, *_ = (
         (server.data_dir / "postgres/postmaster.pid").read_text().splitlines()

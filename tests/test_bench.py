@@ -12,7 +12,7 @@ import trio
 
 from bench import channel, fleet, phases, usage
 from bench.bare import Bare, configuration, find_terraform
-from bench.rows import Row, at_least, at_most, noted, percentile, table, write
+from bench.rows import Row, at_least, at_most, missed, noted, percentile, table, write
 from bench.server import Server, running_server
 from iac.executor.binaries import Binary
 
@@ -36,10 +36,16 @@ def test_the_table_shows_every_row_under_its_heading() -> None:
 def test_the_json_has_one_object_for_each_row(tmp_path: Path) -> None:
     write(tmp_path / "results.json", ROWS)
     assert json.loads((tmp_path / "results.json").read_text()) == [
-        {"name": "ratio", "value": 1.2, "unit": "x", "aim": "≤ 1.15", "ok": False},
-        {"name": "requests", "value": 1234.5, "unit": "/s", "aim": "≥ 500", "ok": True},
-        {"name": "plain", "value": 0.5, "unit": "s", "aim": None, "ok": None},
+        {"name": "ratio", "value": 1.2, "unit": "x", "aim": "≤ 1.15", "ok": False, "missing": None},
+        {"name": "requests", "value": 1234.5, "unit": "/s", "aim": "≥ 500", "ok": True, "missing": None},
+        {"name": "plain", "value": 0.5, "unit": "s", "aim": None, "ok": None, "missing": None},
     ]
+
+
+def test_what_could_not_be_measured_says_why() -> None:
+    row = missed(1, "first paint", "s", "There is no Chromium.")
+    assert (row.value, row.ok, row.aim) == (None, None, "≤ 1")
+    assert table([row]).splitlines()[2].split("  ")[-1] == "There is no Chromium."
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
@@ -65,7 +71,7 @@ def test_agents_are_measured_from_outside_with_a_stub_for_terraform(tmp_path: Pa
     with running_server(tmp_path) as server:
         found = measure(server, tmp_path)
     assert len({row.name for row in found}) == len(found) == rows
-    assert all(row.value >= 0 for row in found)
+    assert all(row.value is not None and row.value >= 0 for row in found)
 
 
 CHANNEL: dict[str, Callable[[Server, Path, Binary], list[Row]]] = {
@@ -78,7 +84,7 @@ CHANNEL: dict[str, Callable[[Server, Path, Binary], list[Row]]] = {
 def test_logs_and_cancellations_are_measured_through_an_agent_with_a_real_terraform(tmp_path: Path, name: str) -> None:
     with running_server(tmp_path) as server:
         found = CHANNEL[name](server, tmp_path, trio.run(find_terraform))
-    assert all(row.value > 0 for row in found)
+    assert all(row.value for row in found)
     same = [row.ok for row in found if "sha256" in row.name]
     assert same == ([True] if name == "log" else []), "the stored log is what was printed"
 
@@ -91,5 +97,5 @@ def test_a_plan_and_an_apply_are_measured_against_terraform_alone(tmp_path: Path
             found += phases.rows(server, bare, 1, what=what, resources=2, measure=measure)
     values = {row.name: row.value for row in found}
     assert len(values) == len(found) == 9
-    assert all(value > 0 for name, value in values.items() if "overhead" not in name)
+    assert all(value for name, value in values.items() if "overhead" not in name)
     assert not any((tmp_path / "bare").iterdir())

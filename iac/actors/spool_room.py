@@ -27,6 +27,7 @@ class SpoolRoom:
         self._tasks, self._quota = tasks, quota
         self._used = 0
         self._rest = 0
+        self._blind = False
 
     @property
     def used(self) -> int:
@@ -47,13 +48,14 @@ class SpoolRoom:
         return min(self._quota, self._used + found.f_bavail * found.f_frsize - LEFT_FREE)
 
     def look(self, spools: Mapping[int, LogSpool]) -> None:
-        """Measures, and gives up what has to go of the open logs (by fence)."""
+        """Measures, and gives up what has to go of the open logs (by fence). What cannot be measured now stays as it is."""
         if self._rest > 0:
             self._rest -= 1
-            self._used = allocated_in(self._tasks)
+            self._measure()
             return
         for _ in range(MOST_AT_ONCE):
-            self._used = allocated_in(self._tasks)
+            if not self._measure():
+                return
             raw = [spool.as_raw_log(fence) for fence, spool in spools.items()]
             what = to_give_up(raw, self._used, self._limit())
             if what is None:
@@ -62,3 +64,15 @@ class SpoolRoom:
                 log.error("the disk of the spool takes nothing back now; the quota cannot be kept")
                 self._rest = REST
                 return
+
+    def _measure(self) -> bool:
+        """False when the host does not let us look, as without a descriptor; the agent has to outlive that."""
+        try:
+            self._used = allocated_in(self._tasks)
+        except OSError as error:
+            if not self._blind:
+                log.error("what raw logs take of the disk cannot be measured", extra={"error": str(error)})
+            self._blind = True
+        else:
+            self._blind = False
+        return not self._blind

@@ -13,7 +13,7 @@ import io
 import tarfile
 import unicodedata
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -79,13 +79,19 @@ def read_archive(data: bytes, limits: ArchiveLimits) -> Unpacked:
 
 def read_files(texts: Mapping[str, str], limits: ArchiveLimits) -> Unpacked:
     """The same tree from `{"main.tf": "…"}`. Raises TooLarge, or Invalid with the file's name as `path`."""
+    named = ((name, File(_utf8(text, f"The content of {_shown(name)}", name))) for name, text in texts.items())
+    return read_named(named, limits)
+
+
+def read_named(named: Iterable[tuple[str, File]], limits: ArchiveLimits) -> Unpacked:
+    """The same tree from files that come with their names. Raises TooLarge, or Invalid with the file's name as `path`."""
     tree, total = _Tree(limits), 0
-    for name, text in texts.items():
-        data = _utf8(text, f"The content of {_shown(name)}", name)
-        total += len(data)
+    for name, file in named:
+        total += len(file.data)
         if total > limits.unpacked_bytes:
             raise TooLarge(f"The files are over {limits.unpacked_bytes} bytes together.", limit=limits.unpacked_bytes)
-        tree.add(_Member(_utf8(name, f"The name {_shown(name)}", name), b"0", 0o644, data))
+        mode = 0o755 if file.executable else 0o644
+        tree.add(_Member(_utf8(name, f"The name {_shown(name)}", name), b"0", mode, file.data))
     return tree.unpacked()
 
 
@@ -111,8 +117,7 @@ def digest(data: bytes) -> str:
 
 def require_root_module(files: Mapping[str, File], working_directory: str) -> None:
     """Raises Invalid unless Terraform would find a configuration file in `working_directory` ("" is the top)."""
-    where = checked_path(working_directory, ArchiveLimits().path_bytes)
-    places = sorted({path.rpartition("/")[0] for path in files if _is_configuration(path)})
+    where, places = checked_path(working_directory, ArchiveLimits().path_bytes), sorted(_places(files))
     if where in places:
         return
     there = f"in the working directory {_shown(where)}" if where else "at the top of the configuration"
@@ -120,6 +125,21 @@ def require_root_module(files: Mapping[str, File], working_directory: str) -> No
     raise Invalid(
         f"There is no .tf or .tf.json file {there}; {found}.", path="$.working_directory", code="no_root_module"
     )
+
+
+def lifted(files: Mapping[str, File], working_directory: str) -> Mapping[str, File]:
+    """Without the one directory that everything is in, where Terraform finds its configuration only then: what packs a
+    directory, or sends one, often says its name too.
+    """
+    top = {path.partition("/")[0] for path in files}
+    if len(top) != 1 or any("/" not in path for path in files) or working_directory in _places(files):
+        return files
+    return {path.partition("/")[2]: file for path, file in files.items()}
+
+
+def _places(files: Mapping[str, File]) -> set[str]:
+    """The directories that have files of Terraform's in them."""
+    return {path.rpartition("/")[0] for path in files if _is_configuration(path)}
 
 
 def checked_path(name: str, longest: int) -> str:

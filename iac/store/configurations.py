@@ -9,12 +9,17 @@ from typing import Any
 import msgspec
 
 from iac.domain.records import Configuration, ConfigurationKind
-from iac.errors import Invalid, NotFound
+from iac.errors import Conflict, Invalid, NotFound
 from iac.store import audit, workspaces
 from iac.store.database import Connection, Row
 from iac.store.identity import new_id
 
 _COLUMNS = "id, workspace_id, kind, digest, size, files, message, created_by, created_at"
+
+ANOTHER_VERSION = (
+    "Another version of the configuration has come meanwhile. Nothing of yours was saved: look at it, and make your "
+    "change there."
+)
 
 
 def _from_row(row: Row) -> Configuration:
@@ -32,9 +37,16 @@ async def put(
     files: Sequence[str],
     message: str,
     by: str,
+    base: str | None = None,
 ) -> Configuration:
-    """Makes this the workspace's configuration. The same content as the current one gives the current one back."""
+    """Makes this the workspace's configuration. The same content as the current one gives the current one back.
+
+    `base` is the version that it was made from, "" for none: raises Conflict (version_differs) if that is not the current
+    one any more.
+    """
     held = await workspaces.hold(c, workspace)
+    if base is not None and base != (held.configuration_id or ""):
+        raise Conflict(ANOTHER_VERSION, code="version_differs")
     current = await _current(c, held.configuration_id)
     if current is not None and current.digest == digest and current.kind == kind:
         return current

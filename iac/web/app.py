@@ -31,6 +31,7 @@ from iac.web.routing import KIB, Api
 from iac.web.ui import app as ui
 from iac.web.ui import mistakes
 from iac.web.ui.gate import Gate, signed_in_or
+from iac.web.ui.pages import Ui
 
 _AREAS = (
     *(workspaces, inputs, tasks, known, logs, log_reading, states, pools, access),
@@ -38,8 +39,6 @@ _AREAS = (
 )
 OTHER_LIMIT = 64 * KIB
 """The largest body, in bytes, of a request that fits no operation."""
-FORM_LIMIT = 480 * KIB
-"""The largest form, in bytes as browsers encode it: a variable's value may have 64 KiB, and each byte become three."""
 
 
 def api_of(platform: Platform) -> Api:
@@ -53,10 +52,10 @@ def api_of(platform: Platform) -> Api:
 def create_app(platform: Platform) -> QuartTrio:
     """The application; serve it with iac.web.serving."""
     app = QuartTrio("iac", static_folder=None)
-    api = api_of(platform)
+    api, pages = api_of(platform), ui.ui_of(platform)
     # Installed before the routes: the refusal of a large body comes before everything else.
-    containment.install(app, body_limit=_body_limits(app, api))
-    gate, pages = Gate(platform.database), ui.ui_of(platform)
+    containment.install(app, body_limit=_body_limits(app, api, pages))
+    gate = Gate(platform.database)
     as_page = mistakes.pages(gate, pages.navigation)
     errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()), as_page)
     authenticate = signed_in_or(authenticator(platform.database), gate)
@@ -89,8 +88,9 @@ class _Limits:
             endpoint, _ = self._rules.bind("").match(path, method)
         except HTTPException:
             return OTHER_LIMIT
-        return self._limits.get(endpoint, FORM_LIMIT if endpoint.startswith("ui_do_") else OTHER_LIMIT)
+        return self._limits.get(endpoint, OTHER_LIMIT)
 
 
-def _body_limits(app: QuartTrio, api: Api) -> _Limits:
-    return _Limits(app.url_map, {operation.name: operation.limit for operation in api.operations})
+def _body_limits(app: QuartTrio, api: Api, pages: Ui) -> _Limits:
+    limits = {operation.name: operation.limit for operation in api.operations}
+    return _Limits(app.url_map, limits | {deed.endpoint: deed.limit for deed in pages.deeds})

@@ -73,19 +73,10 @@ def _configurations(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def put_configuration(call: Call[_Body, ConfigurationQuery]) -> bodies.ConfigurationView:
         held = await platform.read(workspaces.get, call.path["ws"])
-        prepared = await trio.to_thread.run_sync(_prepared, call.body, held.working_directory)
-        stored: Configuration = await platform.write(
-            configurations.put,
-            held.id,
-            kind=prepared.kind,
-            digest=prepared.digest,
-            archive=prepared.archive,
-            source=prepared.tf_code,
-            files=prepared.files,
-            message=call.query.message if isinstance(call.body, bytes) else call.body.message,
-            by=call.by,
-        )
-        return views.configuration(stored, prepared.left_out)
+        made = await trio.to_thread.run_sync(_prepared, call.body, held.working_directory)
+        message = call.query.message if isinstance(call.body, bytes) else call.body.message
+        stored = await store_configuration(platform, held.id, made, message=message, by=call.by)
+        return views.configuration(stored, made.left_out)
 
     @api.operation(
         "GET", f"{WS}/<ws>/configurations", "List configuration versions, newest first", tag="Configuration",
@@ -123,16 +114,30 @@ def _prepared(body: _Body, working_directory: str) -> Prepared:
         return _prepared_tf_code(body.tf_code)
     else:
         raise Invalid("Give exactly one of `tf_code` and `files`, or send a tar.gz.", path="$")
-    require_root_module(unpacked.files, working_directory)
-    archive = write_archive(unpacked.files)
+    return prepared("archive" if kind == "archive" else "files", unpacked.files, unpacked.left_out, working_directory)
+
+
+def prepared(
+    kind: ConfigurationKind, files: Mapping[str, File], left_out: tuple[str, ...], working_directory: str
+) -> Prepared:
+    """Files as they are stored. Raises Invalid (no_root_module); takes milliseconds for many: call it in a thread."""
+    require_root_module(files, working_directory)
+    archive = write_archive(files)
     return Prepared(
-        kind="archive" if kind == "archive" else "files",
-        digest=digest(archive),
-        archive=archive,
-        tf_code=None,
-        files=tuple(unpacked.files),
-        left_out=unpacked.left_out,
+        kind=kind, digest=digest(archive), archive=archive, tf_code=None, files=tuple(files), left_out=left_out
     )
+
+
+async def store_configuration(
+    platform: Platform, workspace_id: str, made: Prepared, *, message: str, by: str, base: str | None = None
+) -> Configuration:
+    """Makes it the workspace's configuration; `base` as in `configurations.put`."""
+    put = partial(
+        configurations.put, kind=made.kind, digest=made.digest, archive=made.archive, source=made.tf_code,
+        files=made.files, message=message, by=by, base=base,
+    )  # fmt: skip
+    stored: Configuration = await platform.write(put, workspace_id)
+    return stored
 
 
 def _packed(tf_code: Mapping[str, Any]) -> bytes:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from bench.chromium import MISSING, arguments, find_chromium
 from iac.domain.agent_session import Times
 from tests.browser.people import Person, Site
 from tests.browser.scenery import furnish
@@ -20,13 +20,8 @@ from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
 from tests.web.clients import served
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NOBODY_IS_LOST = Times(lost_after=100_000.0)
 """What the scenery says that agents run is left alone."""
-
-
-def _chromium() -> str | None:
-    return os.environ.get("IAC_TEST_CHROMIUM") or next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +36,17 @@ def chromium(site: Site) -> Iterator[Browser]:
     """For one module: while Playwright is there, its asyncio loop counts as running in this thread, and there is no other.
     So whatever needs one comes before, or in another thread (`site.sql`).
     """
-    program = _chromium()
+    program = find_chromium()
     if program is None:
-        reason = "There is no Chromium: apt-get install chromium, or set IAC_TEST_CHROMIUM to one."
         if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    # Chromium's sandbox does not work for root; the pages are our own.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
     with pytest.MonkeyPatch.context() as patch:
         # Its loop is asyncio's own, though trio-asyncio would make those of the whole process.
         patch.setattr(asyncio, "new_event_loop", asyncio.SelectorEventLoop)
         playwright = sync_playwright().start()
     try:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        browser = playwright.chromium.launch(executable_path=program, args=arguments())
         yield browser
         browser.close()
     finally:

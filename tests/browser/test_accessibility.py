@@ -47,7 +47,7 @@ def test_an_open_dialog_and_an_open_menu_have_none_either(chromium: Browser, sit
     with Person.arrives(chromium, site, color_scheme=theme) as someone:
         someone.signs_in(TOKEN)
         someone.page.goto("/workspaces")
-        someone.page.get_by_role("button", name="New workspace").click()
+        someone.page.get_by_role("link", name="New workspace").click()
         expect(someone.page.get_by_role("dialog")).to_be_visible()
         assert someone.findings() == []
         someone.page.keyboard.press("Escape")
@@ -59,7 +59,7 @@ def test_no_page_breaks_its_own_policy(someone: Person) -> None:
     for path in ("/", "/workspaces"):
         someone.page.goto(path)
         someone.is_live()
-    someone.page.get_by_role("button", name="New workspace").click()
+    someone.page.get_by_role("link", name="New workspace").click()
     assert someone.complaints == []
 
 

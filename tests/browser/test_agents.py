@@ -185,8 +185,8 @@ def test_workspaces_are_allowed_and_disallowed(someone: Person, pool: str) -> No
     dialog(page).get_by_label("Workspace").fill("payments-prod")
     dialog(page).get_by_role("button", name="Allow").click()
     expect(page.locator("#allowed")).to_contain_text("payments-prod")
-    page.once("dialog", lambda asked: asked.accept())
-    page.get_by_role("button", name="Disallow payments-prod").click()
+    page.get_by_role("link", name="Disallow payments-prod").click()
+    dialog(page).get_by_role("button", name="Disallow").click()
     expect(page.get_by_text("Serves nobody yet")).to_be_visible()
     assert someone.complaints == []
 

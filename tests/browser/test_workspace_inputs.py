@@ -54,8 +54,9 @@ def test_a_variable_is_made_changed_and_deleted_in_dialogs(someone: Person, fres
     assert (known["value"], known["hcl"], known["version"]) == ('["c"]', True, 2)
 
     row(page, "zones").get_by_role("link", name="Edit").click()
-    page.once("dialog", lambda asked: asked.accept())
-    dialog.get_by_role("button", name="Delete").click()
+    dialog.get_by_role("link", name="Delete").click()
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    dialog.get_by_role("button", name="Delete variable").click()
     expect(page.get_by_text("No variables yet")).to_be_visible()
     assert someone.complaints == []
 
@@ -191,8 +192,8 @@ def test_a_block_is_added_changed_and_removed(someone: Person, fresh: str) -> No
     dialog.get_by_role("button", name="Save").click()
     expect(block).to_contain_text("version 2")
     block.get_by_role("link", name="Edit").click()
-    page.once("dialog", lambda asked: asked.accept())
-    dialog.get_by_role("button", name="Remove").click()
+    dialog.get_by_role("link", name="Remove").click()
+    dialog.get_by_role("button", name="Remove block").click()
     expect(page.get_by_text("No blocks are kept here")).to_be_visible()
     assert admin.get(f"{fresh}/resources")["items"] == []
 

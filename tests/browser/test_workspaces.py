@@ -92,15 +92,17 @@ def test_going_back_shows_what_was_there_before(workspaces: Page) -> None:
     total(workspaces, "of 30 workspaces")
 
 
-def test_a_new_workspace_is_made_and_appears_by_itself(workspaces: Page) -> None:
-    workspaces.get_by_role("button", name="New workspace").click()
+def test_a_new_workspace_is_made_and_says_what_comes_next(workspaces: Page) -> None:
+    workspaces.get_by_role("link", name="New workspace").click()
     dialog = workspaces.get_by_role("dialog", name="New workspace")
     expect(dialog.get_by_label("Name", exact=True)).to_be_focused()
     dialog.get_by_label("Name", exact=True).fill("a-brand-new-one")
     dialog.get_by_label("Description").fill("<b>Bold</b> & brave")
     dialog.get_by_role("button", name="Create workspace").click()
-    expect(dialog).to_be_hidden()
+    expect(workspaces).to_have_url(re.compile("/workspaces/a-brand-new-one$"))
     expect(workspaces.get_by_role("status").filter(has_text="Workspace a-brand-new-one is there.")).to_be_visible()
+    expect(workspaces.get_by_text("No configuration yet")).to_be_visible()
+    workspaces.get_by_role("navigation", name="Where this is").get_by_role("link", name="Workspaces").click()
     row = workspaces.locator("#rows tr").filter(has_text="a-brand-new-one")
     expect(row).to_contain_text("<b>Bold</b> & brave")
     expect(row).to_contain_text("Never run")
@@ -113,13 +115,13 @@ def test_a_new_workspace_is_made_and_appears_by_itself(workspaces: Page) -> None
     [
         ("Name", "payments-prod", "There is a workspace named 'payments-prod' already"),
         ("Name", "no/slashes", "A workspace's name is"),
-        ("Terraform version", "one point five", "version"),
+        ("Version", "one point five", "version"),
     ],
 )
 def test_what_is_refused_is_said_at_its_place_and_can_be_put_right(
     workspaces: Page, field: str, value: str, says: str
 ) -> None:
-    workspaces.get_by_role("button", name="New workspace").click()
+    workspaces.get_by_role("link", name="New workspace").click()
     dialog = workspaces.get_by_role("dialog", name="New workspace")
     dialog.get_by_label("Name", exact=True).fill("still-free")
     dialog.get_by_label(field, exact=True).fill(value)
@@ -135,11 +137,13 @@ def test_everything_goes_by_keyboard(workspaces: Page) -> None:
     workspaces.keyboard.press("Enter")
     expect(workspaces.get_by_role("main")).to_be_focused()
     workspaces.keyboard.press("Tab")
-    expect(workspaces.get_by_role("button", name="New workspace")).to_be_focused()
+    expect(workspaces.get_by_role("link", name="New workspace")).to_be_focused()
     workspaces.keyboard.press("Enter")
+    expect(workspaces.get_by_label("Name", exact=True)).to_be_focused()
     workspaces.keyboard.type("by-keyboard")
     workspaces.keyboard.press("Enter")
-    expect(workspaces.get_by_role("status").filter(has_text="by-keyboard")).to_be_visible()
+    expect(workspaces.get_by_role("heading", name="by-keyboard")).to_be_visible()
+    workspaces.go_back()
     workspaces.keyboard.press("/")
     expect(workspaces.get_by_role("searchbox")).to_be_focused()
     workspaces.keyboard.type("by-key")
@@ -160,7 +164,7 @@ def test_a_viewer_can_look_and_not_make(chromium: Browser, site: Site) -> None:
         guest.signs_in(token)
         guest.page.goto("/workspaces")
         guest.is_live()
-        expect(guest.page.get_by_role("button", name="New workspace")).to_have_count(0)
+        expect(guest.page.get_by_role("link", name="New workspace")).to_have_count(0)
         expect(guest.page.get_by_role("link", name="payments-prod")).to_be_visible()
     assert token != TOKEN
 

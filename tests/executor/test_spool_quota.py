@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,3 +118,33 @@ def test_logs_that_were_left_behind_count_too(tmp_path: Path) -> None:
     room.look({})
     assert room.used >= 9 * MIB
     assert room.is_scarce
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process may open nothing more; what is open stays open."""
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+
+
+def test_a_look_without_a_descriptor_changes_nothing_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = a_raw_log(tmp_path)
+    path.write_bytes(b"x" * MIB)
+    room = SpoolRoom(tmp_path / "tasks", QUOTA)
+    room.look({})
+    before = room.used
+    assert before >= MIB
+    path.write_bytes(b"x" * 2 * MIB)
+    with no_descriptors():
+        room.look({})
+        room.look({})
+    assert room.used == before
+    assert caplog.text.count("cannot be measured") == 1
+    room.look({})
+    assert room.used >= 2 * MIB

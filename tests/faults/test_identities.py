@@ -16,7 +16,7 @@ from tests.fakes.agent_api import serving
 from tests.fakes.scripted_agent import ScriptedAgent
 from tests.faults.oracle import journal_of
 from tests.faults.scene import STRAIGHT, Scene, a_scene
-from tests.harness.agent_process import agent_process
+from tests.harness.agent_process import AgentProcess, agent_process
 from tests.harness.server import PATIENT
 from tests.system.scenes import Stage, becomes, exists
 
@@ -99,16 +99,21 @@ async def test_row_46_a_name_that_somebody_has_is_made_another_one_where_pods_sh
             assert all(name.startswith("web-") and len(name) == len("web-12345") for name in names)
 
 
+def copy_of(agent: AgentProcess, place: Path) -> Path:
+    """A data directory with the agent's identity, as a careless image or `cp -r` makes it."""
+    place.mkdir(mode=0o700)
+    shutil.copy(agent.data_dir / "identity.json", place)
+    return place
+
+
 async def test_row_47_a_copied_data_directory_is_refused_while_the_first_one_lives(
     tmp_path: Path, database_url: str
 ) -> None:
-    """47: session_conflict for the newcomer, no flip-flop; when the first is dead the copy may be it."""
-    # The first one counts as alive for 2.5 heartbeats.
-    async with a_scene(tmp_path, database_url, times={"heartbeat": 2.0}) as scene, scene.agent() as first:
+    """47: session_conflict for the newcomer, no flip-flop."""
+    # The first one counts as alive for 2.5 heartbeats: longer than any machine stands still.
+    async with a_scene(tmp_path, database_url, times={"heartbeat": 20.0}) as scene, scene.agent() as first:
         await first.says("connected")
-        copy = tmp_path / "copy"
-        copy.mkdir(mode=0o700)
-        shutil.copy(first.data_dir / "identity.json", copy)
+        copy = copy_of(first, tmp_path / "copy")
         async with a_running_plan(scene):
             async with scene.agent(data_dir=copy, times={"conflict_for": 1.0}) as newcomer:
                 assert await newcomer.ended() == EXIT_CONFLICT
@@ -116,6 +121,13 @@ async def test_row_47_a_copied_data_directory_is_refused_while_the_first_one_liv
                 assert "connected  " not in newcomer.said
         assert first.said.count("connected") == 1
         await becomes(lambda: not journal_of(first.data_dir))
+
+
+async def test_row_47_when_the_first_one_is_dead_its_copy_may_be_it(tmp_path: Path, database_url: str) -> None:
+    """47: still one agent."""
+    async with a_scene(tmp_path, database_url) as scene, scene.agent() as first:
+        await first.says("connected")
+        copy = copy_of(first, tmp_path / "copy")
         await first.kill()
         async with scene.agent(data_dir=copy) as heir:
             await heir.says("connected")

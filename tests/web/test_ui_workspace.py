@@ -46,14 +46,18 @@ def place(api: Served) -> Place:
     block = api.admin.post(f"{path}/resources", 201, json=body)
     task = api.admin.task(name, "plan_and_apply", auto_apply=True, message=HOSTILE)
     assert api.admin.until(task, "succeeded", "failed")["status"] == "succeeded"
+    version = api.admin.get(f"{path}/configurations")["items"][0]["id"]
     filled = {"ws": name, "var": variable["id"], "res": block["id"], "which": "current", "task_id": str(task)}
+    filled["version"] = version
     return Place(name, filled)
 
 
 def address(place: Place, page: Page | Deed) -> str:
     key = "r0" if "/plan/" in page.path else "a-i0" if "/compare/" in page.path else "i0"
     path = Place(place.name, {**place.filled, "key": key}).path(page.path)
-    return f"{path}?before=current" if "/compare" in path else path
+    query = {"/compare": "before=current", "/remove": "file=main.tf", "/use": f"version={place.filled['version']}"}
+    said = next((text for part, text in query.items() if part in path), "")
+    return f"{path}?{said}" if said else path
 
 
 @pytest.fixture(scope="module")

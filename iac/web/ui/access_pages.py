@@ -14,6 +14,7 @@ from iac.web.routing import NoQuery
 from iac.web.ui import answers
 from iac.web.ui.models.access import AUDIT, PAGE, ApiTokens, Audit, AuditQuery, api_tokens
 from iac.web.ui.models.access import audit as audit_view
+from iac.web.ui.models.parts import Leave
 from iac.web.ui.models.sheets import TOKENS, ApiTokenAsked, TokenMade, api_token_sheet
 from iac.web.ui.pages import Done, Made, PageCall, Ui
 from iac.web.ui.pool_tokens import lifetime_of, named
@@ -28,10 +29,6 @@ class ApiTokenForm(msgspec.Struct, frozen=True):
     name: str = ""
     role: Role = "operator"
     lifetime: int = 0
-
-
-class Leave(msgspec.Struct, frozen=True):
-    leave: str = ""
 
 
 def declare(ui: Ui, platform: Platform) -> None:

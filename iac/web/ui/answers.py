@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from quart import Response, request
 
+from iac.web.ui import packing
+
 CSP = "; ".join(
     [
         "default-src 'none'",
@@ -33,9 +35,10 @@ HEADERS: Mapping[str, str] = {
 
 
 def html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(
-        text, status=status, content_type="text/html; charset=utf-8", headers={**HEADERS, **(headers or {})}
-    )
+    body, sent = text.encode(), {**HEADERS, **(headers or {}), "Vary": "Accept-Encoding, Sec-Fetch-Site"}
+    if len(body) >= packing.LEAST and packing.may_pack_page():
+        body, sent = packing.packed(body), {**sent, "Content-Encoding": "gzip"}
+    return Response(body, status=status, content_type="text/html; charset=utf-8", headers=sent)
 
 
 def see(location: str) -> Response:

@@ -21,8 +21,10 @@ from iac.web.ui import (
     workspace_configuration,
     workspace_inputs,
     workspace_list,
+    workspace_new,
     workspace_settings,
     workspace_state,
+    workspace_upload,
 )
 from iac.web.ui.gate import Gate
 from iac.web.ui.live import LiveViews
@@ -31,9 +33,11 @@ from iac.web.ui.pages import Ui
 AREAS = (
     overview,
     workspace_list,
+    workspace_new,
     workspace,
     workspace_inputs,
     workspace_configuration,
+    workspace_upload,
     workspace_state,
     workspace_settings,
     task_list,

@@ -182,6 +182,11 @@ def drop_cookie(response: Response) -> None:
     response.delete_cookie(cookie_name(), path="/", httponly=True, samesite="Lax", secure=is_secure())
 
 
+def origin() -> str:
+    """The server's address as this browser knows it."""
+    return f"{'https' if is_secure() else 'http'}://{request.host}"
+
+
 def is_secure() -> bool:
     """Whether the browser speaks TLS, to us or to a proxy that says so. Who lies here only loses his own cookie."""
     return bool(request.scheme == "https") or request.headers.get("X-Forwarded-Proto") == "https"

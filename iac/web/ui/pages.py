@@ -16,10 +16,11 @@ import trio
 from quart import Response, g, request
 from quart_trio import QuartTrio
 
+from iac.domain.uploads import Upload
 from iac.errors import Forbidden, Invalid
 from iac.web import sse
 from iac.web.auth import Right
-from iac.web.routing import NoQuery
+from iac.web.routing import KIB, NoQuery
 from iac.web.ui import answers, rendering
 from iac.web.ui.gate import CSRF_FIELD, CSRF_HEADER, Gate, SignedIn, require_csrf
 from iac.web.ui.live import SILENCE, LiveView, LiveViews
@@ -27,17 +28,20 @@ from iac.web.ui.models.parts import View
 
 Q = TypeVar("Q")
 LIVE = "/ui/live"
+FORM_LIMIT = 480 * KIB
+"""The largest form, in bytes as browsers encode it: a variable's value may have 64 KiB, and each byte become three."""
 Navigation = tuple[tuple[str, str], ...]
 """Names and addresses of pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageCall(Generic[Q]):
-    """A decoded request. `query` is the address's, or a deed's form."""
+    """A decoded request. `query` is the address's, or a deed's form; `uploads` are the files that came with that."""
 
     me: SignedIn
     path: Mapping[str, Any]
     query: Q
+    uploads: tuple[Upload, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,13 +84,18 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """Something that a form or a button does, by POST."""
+    """Something that a form or a button does, by POST. `limit` is the most bytes that the form may have, files and all."""
 
     path: str
     name: str
     handler: DeedHandler
     right: Right
     form: type = NoQuery
+    limit: int = FORM_LIMIT
+
+    @property
+    def endpoint(self) -> str:
+        return f"ui_do_{self.name}"
 
 
 @dataclass(slots=True)
@@ -124,7 +133,7 @@ class Ui:
                 app.add_url_rule(path, endpoint=f"ui_live_{page.name}", view_func=served.stream, methods=["GET"])
         for deed in self.deeds:
             view = partial(_do, deed, gate, self.navigation)
-            app.add_url_rule(deed.path, endpoint=f"ui_do_{deed.name}", view_func=view, methods=["POST"])
+            app.add_url_rule(deed.path, endpoint=deed.endpoint, view_func=view, methods=["POST"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +162,8 @@ class _Served:
         me = await self.gate.who()
         if me is None:
             return Response(sse.event("signed-out", {}), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+        if request.method == "HEAD":  # there would be no end of what is not sent
+            return Response(b"", content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
         since = request.headers.get("Last-Event-ID") or request.args.get("since", "")
         self.views.refuse_crowd(me.session.id)
         live = self._view(self._call(me, path))
@@ -198,14 +209,21 @@ async def _do(deed: Deed, gate: Gate, navigation: Navigation, /, **path: object)
     require_csrf(me, request.headers.get(CSRF_HEADER) or form.pop(CSRF_FIELD, ""))
     form.pop(CSRF_FIELD, None)
     _require(me, deed.right)
-    done = await deed.handler(PageCall(me, path, decoded(form, deed.form)))
+    done = await deed.handler(PageCall(me, path, decoded(form, deed.form), await _uploads()))
     if isinstance(done, Made):
         return answers.html(rendering.page(done.template, **frame(me, navigation), page=done.view))
     if not answers.asked_by_script():
         return answers.see(done.location or done.back)
+    toast = {"says": done.says, "tone": "good"}
     if done.location is not None:
-        return answers.see(done.location)
-    return answers.told(done=True, toast={"says": done.says, "tone": "good"})
+        return answers.told({"HX-Redirect": done.location}, later=toast)
+    return answers.told(done=True, toast=toast)
+
+
+async def _uploads() -> tuple[Upload, ...]:
+    """The files of the form; a browser sends an empty one without a name where none was chosen."""
+    found = [file for _, file in (await request.files).items(multi=True) if file.filename]
+    return tuple([Upload(str(file.filename), await trio.to_thread.run_sync(file.read)) for file in found])
 
 
 def _require(me: SignedIn, right: Right) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from iac.errors import Invalid
-from iac.store import pool_pages, pools
+from iac.store import pool_pages, pools, workspaces
 from iac.web.platform import Platform
 from iac.web.pools import agent_view
 from iac.web.routing import NoQuery
 from iac.web.ui import answers
+from iac.web.ui.models.parts import Leave, Sure
 from iac.web.ui.models.pool_page import PoolPage, pool_page
 from iac.web.ui.models.pool_words import PATH, pool_path
-from iac.web.ui.models.sheets import PoolAsked, about_pool
+from iac.web.ui.models.sheets import PoolAsked, about_pool, disallow_sheet
 from iac.web.ui.pages import Done, PageCall, Ui
 
 POOL = f"{PATH}/pools/<pool>"
@@ -84,10 +85,17 @@ def _allowances(ui: Ui, platform: Platform) -> None:
             says += " The workspace has to choose it, too: in its settings."
         return Done(says=says, back=back, location=back if call.query.leave else None)
 
-    @ui.deed(f"{POOL}/workspaces/<ws>/disallow", "admin")
-    async def disallow_pool_workspace(call: PageCall[NoQuery]) -> Done:
+    @ui.page(f"{POOL}/workspaces/<ws>/disallow", "sure.html", right="admin")
+    async def show_disallow(call: PageCall[NoQuery]) -> Sure:
+        pool = await platform.read(pools.get, call.path["pool"])
+        held = await platform.read(workspaces.get, call.path["ws"])
+        return disallow_sheet(pool, held, bare=answers.asked_by_script())
+
+    @ui.deed(f"{POOL}/workspaces/<ws>/disallow", "admin", form=Leave)
+    async def disallow_pool_workspace(call: PageCall[Leave]) -> Done:
+        back = pool_path(call.path["pool"])
         await platform.write(pools.disallow, call.path["pool"], call.path["ws"], by=call.me.name)
-        return Done(says="The pool may not serve it any more.", back=pool_path(call.path["pool"]))
+        return Done(says="The pool may not serve it any more.", back=back, location=back if call.query.leave else None)
 
 
 def _end(ui: Ui, platform: Platform) -> None:

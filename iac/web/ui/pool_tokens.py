@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import msgspec
-from quart import request
 
 from iac.domain.records import Pool, PoolToken, RevokeMode
 from iac.errors import Invalid, NotFound
@@ -13,7 +12,7 @@ from iac.store import pool_pages, pools, tokens
 from iac.web.platform import Platform
 from iac.web.routing import NoQuery
 from iac.web.ui import answers
-from iac.web.ui.gate import is_secure
+from iac.web.ui.gate import origin
 from iac.web.ui.models.joining import recipes, warning
 from iac.web.ui.models.pool_words import pool_path
 from iac.web.ui.models.sheets import DAY, LIFETIMES, PoolAsked, TokenAsked, TokenMade, about_pool, about_token
@@ -110,7 +109,7 @@ async def _token(platform: Platform, pool: str, token_id: str) -> tuple[Pool, Po
 
 
 def _made(pool: Pool, title: str, token: str) -> Made:
-    endpoint = f"{'https' if is_secure() else 'http'}://{request.host}"
+    endpoint = origin()
     view = TokenMade(
         title=title,
         token=token,

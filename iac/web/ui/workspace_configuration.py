@@ -43,7 +43,7 @@ def declare(ui: Ui, platform: Platform) -> None:
         file = None
         if version is not None:
             shown = version
-            files = await shelf.get(shown.id, lambda: _read(platform, held, shown))
+            files = await shelf.get(shown.id, lambda: _sized(platform, held, shown))
             path = chosen_file(query.file, files)
             if query.file and path is None:
                 raise NotFound(f"There is no file {query.file!r} in this version of the configuration.")
@@ -62,14 +62,15 @@ async def _found(
     return held, found, version
 
 
-async def _read(platform: Platform, held: Workspace, version: Configuration) -> tuple[Files, int]:
-    source, archive = await platform.read(_source, held.id, version.id)
+async def _sized(platform: Platform, held: Workspace, version: Configuration) -> tuple[Files, int]:
+    files = await read_version(platform, held.id, version.id)
+    return files, sum(len(file.data) for file in files.values())
 
-    def read() -> tuple[Files, int]:
-        files = files_of(source, archive)
-        return files, sum(len(file.data) for file in files.values())
 
-    return await trio.to_thread.run_sync(read)
+async def read_version(platform: Platform, workspace_id: str, version_id: str) -> Files:
+    """The files of a version."""
+    source, archive = await platform.read(_source, workspace_id, version_id)
+    return await trio.to_thread.run_sync(files_of, source, archive)
 
 
 async def _source(c: Connection, workspace_id: str, version_id: str) -> tuple[Source, bytes | None]:

@@ -17,12 +17,15 @@ from iac.web.inputs import check_block
 from iac.web.platform import Platform
 from iac.web.routing import NoQuery
 from iac.web.ui import answers
+from iac.web.ui.models.parts import Leave, Sure
 from iac.web.ui.models.workspace import path_of
 from iac.web.ui.models.workspace_inputs import (
     ResourceSheet,
     VariableSheet,
     WorkspaceResources,
     WorkspaceVariables,
+    drop_resource_sheet,
+    drop_variable_sheet,
     resource_sheet,
     variable_sheet,
     workspace_resources,
@@ -53,10 +56,6 @@ class ResourceForm(msgspec.Struct, frozen=True):
     mode: Literal["managed", "data"] = "managed"
     body: str = ""
     version: int = 0
-    leave: str = ""
-
-
-class Leave(msgspec.Struct, frozen=True):
     leave: str = ""
 
 
@@ -110,6 +109,12 @@ def _variables(ui: Ui, platform: Platform) -> None:
         await platform.write(change, platform.keyring, held.id, before.id)
         return _done(held, "variables", f"Variable {before.key} is changed.", form.leave)
 
+    @ui.page(f"{path}/<var>/delete", "sure.html", right="write")
+    async def show_drop_variable(call: PageCall[NoQuery]) -> Sure:
+        held = await platform.read(workspaces.get, call.path["ws"])
+        known = await platform.read(variables.get, platform.keyring, held.id, call.path["var"])
+        return drop_variable_sheet(held, known, bare=answers.asked_by_script())
+
     @ui.deed(f"{path}/<var>/delete", "write", form=Leave)
     async def drop_variable(call: PageCall[Leave]) -> Done:
         held = await platform.read(workspaces.get, call.path["ws"])
@@ -151,6 +156,12 @@ def _resources(ui: Ui, platform: Platform) -> None:
         change = partial(resources.change, body=body, version=form.version or None, by=call.me.name)
         changed = await platform.write(change, held.id, call.path["res"])
         return _done(held, "resources", f"{changed.type}.{changed.name} is changed.", form.leave)
+
+    @ui.page(f"{path}/<res>/delete", "sure.html", right="write")
+    async def show_drop_resource(call: PageCall[NoQuery]) -> Sure:
+        held = await platform.read(workspaces.get, call.path["ws"])
+        known = await platform.read(_resource, held.id, call.path["res"])
+        return drop_resource_sheet(held, known, bare=answers.asked_by_script())
 
     @ui.deed(f"{path}/<res>/delete", "write", form=Leave)
     async def drop_resource(call: PageCall[Leave]) -> Done:

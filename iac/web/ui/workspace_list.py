@@ -1,28 +1,19 @@
-"""The list of workspaces, and the dialog that makes a new one."""
+"""The list of workspaces."""
 
 from __future__ import annotations
 
 import msgspec
 
 from iac.domain.glances import Condition, WorkspaceGlance
-from iac.store import pools, workspace_lists, workspaces
+from iac.store import pools, workspace_lists
 from iac.store.database import Connection
 from iac.store.workspace_lists import Chosen
 from iac.web.platform import Platform
 from iac.web.ui.models.workspace_list import PAGE, PATH, Workspaces, WorkspacesQuery
 from iac.web.ui.models.workspace_list import workspaces as workspaces_view
-from iac.web.ui.pages import Done, PageCall, Ui
-from iac.web.workspaces import checked
+from iac.web.ui.pages import PageCall, Ui
 
 MOST_POOLS = 200
-
-
-class NewWorkspace(msgspec.Struct, frozen=True):
-    """What the dialog asks."""
-
-    name: str
-    description: str = ""
-    terraform_version: str = "latest"
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -33,7 +24,7 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 def declare(ui: Ui, platform: Platform) -> None:
-    """Puts the page and its deed on the table."""
+    """Puts the page on the table."""
 
     @ui.page(PATH, "workspaces.html", nav="Workspaces", query=WorkspacesQuery, topics=("tasks", "workspaces"))
     async def list_workspaces(call: PageCall[WorkspacesQuery]) -> Workspaces:
@@ -46,12 +37,6 @@ def declare(ui: Ui, platform: Platform) -> None:
             tags=found.tags,
             may_create=call.me.may("write"),
         )
-
-    @ui.deed(PATH, "write", form=NewWorkspace)
-    async def make_workspace(call: PageCall[NewWorkspace]) -> Done:
-        values = checked(msgspec.structs.asdict(call.query))
-        made = await platform.write(workspaces.create, values, by=call.me.name)
-        return Done(says=f"Workspace {made.name} is there.", back=PATH)
 
 
 async def _found(c: Connection, query: WorkspacesQuery) -> _Found:

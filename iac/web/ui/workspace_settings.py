@@ -31,7 +31,7 @@ from iac.web.workspaces import checked
 
 SETTINGS = f"{WS}/settings"
 MOST_POOLS = 200
-LONGEST_NAME, LONGEST_VERSION, LONGEST_DIRECTORY = 90, 100, 400
+LONGEST = {"name": 90, "terraform_version": 100, "working_directory": 400}
 
 
 class General(msgspec.Struct, frozen=True):
@@ -92,23 +92,20 @@ def _settings(ui: Ui, platform: Platform) -> None:
     @ui.deed(f"{SETTINGS}/general", "write", form=General)
     async def change_general(call: PageCall[General]) -> Done:
         form = call.query
-        if len(form.name) > LONGEST_NAME:
-            raise Invalid(f"At most {LONGEST_NAME} characters.", path="$.name")
+        require_lengths(form)
         values: dict[str, Any] = {
             "name": form.name,
             "description": short(unix(form.description)),
             "tags": tags_of(form.tags),
         }
-        changed = await platform.write(_change, call.path["ws"], _checked(values), seen=form.seen, by=call.me.name)
+        changed = await platform.write(_change, call.path["ws"], checked_each(values), seen=form.seen, by=call.me.name)
         back = f"{path_of(changed.name)}/settings"
         return Done(says="The settings are saved.", location=back, back=back)
 
     @ui.deed(f"{SETTINGS}/execution", "write", form=Execution)
     async def change_execution(call: PageCall[Execution]) -> Done:
         form = call.query
-        for name, longest in (("terraform_version", LONGEST_VERSION), ("working_directory", LONGEST_DIRECTORY)):
-            if len(getattr(form, name)) > longest:
-                raise Invalid(f"At most {longest} characters.", path=f"$.{name}")
+        require_lengths(form)
         values: dict[str, Any] = {
             "execution_mode": form.execution_mode,
             "pool_id": form.pool_id or None,
@@ -118,7 +115,7 @@ def _settings(ui: Ui, platform: Platform) -> None:
             "auto_apply": form.auto_apply,
             "provider_config": _provider_config(form.provider_config),
         }
-        changed = await platform.write(_change, call.path["ws"], _checked(values), seen=form.seen, by=call.me.name)
+        changed = await platform.write(_change, call.path["ws"], checked_each(values), seen=form.seen, by=call.me.name)
         back = f"{path_of(changed.name)}/settings"
         return Done(says="The settings are saved.", location=back, back=back)
 
@@ -191,7 +188,14 @@ def _provider_config(text: str) -> dict[str, Any] | None:
         raise Invalid(refused.message, path="$.provider_config") from None
 
 
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
+def require_lengths(form: msgspec.Struct) -> None:
+    """Raises Invalid for a field that is too long."""
+    for name, longest in LONGEST.items():
+        if len(getattr(form, name, "")) > longest:
+            raise Invalid(f"At most {longest} characters.", path=f"$.{name}")
+
+
+def checked_each(values: Mapping[str, Any]) -> dict[str, Any]:
     """One field after the other, so that what is wrong is told beside its own."""
     found: dict[str, Any] = {}
     for name, value in values.items():

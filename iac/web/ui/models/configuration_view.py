@@ -11,11 +11,12 @@ import msgspec
 
 from iac.domain.archives import File
 from iac.domain.records import Configuration, Workspace
+from iac.web.ui.models.configuration_forms import base_of, file_href, is_editable
 from iac.web.ui.models.highlighting import highlighted
 from iac.web.ui.models.parts import Part, Parts
 from iac.web.ui.models.values import printable
 from iac.web.ui.models.words import many
-from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of, quoted_for_shell, size_of
+from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, quoted_for_shell, size_of
 
 PAGE = 20
 MOST_SHOWN = 1024 * 1024
@@ -79,6 +80,10 @@ class WorkspaceConfiguration(WorkspaceView, frozen=True, kw_only=True):
     file: FileView | None
     download: str
     command: str
+    use: str
+    edit: str
+    remove: str
+    """Where something is done with the version, and with the file; empty where it cannot be."""
 
 
 def workspace_configuration(
@@ -92,8 +97,10 @@ def workspace_configuration(
     rights: Rights,
 ) -> WorkspaceConfiguration:
     """`found` are a page's versions, and one more if there are more; `files` those of `version`, the one that is shown."""
+    shown = None if version is None else _row(version, workspace, version, base_of(workspace))
+    editable = shown is not None and shown.current and rights.write
     frame: dict[str, Any] = frame_of(workspace, rights, "/configuration")
-    base = f"{path_of(workspace.name)}/configuration"
+    base = base_of(workspace)
     chosen = chosen_file(query.file, files)
     rows = [_row(each, workspace, version, base) for each in found[:PAGE]]
     parts: tuple[Part, ...] = tuple(Part(row.id, f"{FILE}:version", row) for row in rows)
@@ -103,12 +110,15 @@ def workspace_configuration(
         versions=Parts("versions", parts),
         older=older,
         newest=query.href(base, before="") if query.before else "",
-        shown=None if version is None else _row(version, workspace, version, base),
+        shown=shown,
         files=tuple(_entries(files, chosen, query, base)),
         more_files=max(0, len(files) - MOST_FILES),
         file=file,
         download="" if version is None else f"/api/v1/workspaces/{workspace.id}/configurations/{version.id}/download",
         command=f"iac run plan -w {quoted_for_shell(workspace.name)}",
+        use="" if shown is None or shown.current else f"{base}/use?{urlencode({'version': shown.id})}",
+        edit=file_href(workspace, chosen, "/edit") if editable and chosen and is_editable(files[chosen]) else "",
+        remove=file_href(workspace, chosen, "/remove") if editable and chosen and len(files) > 1 else "",
         **frame,
     )
 

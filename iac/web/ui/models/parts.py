@@ -44,6 +44,31 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(value for value in found if isinstance(value, Parts))
 
 
+class Asked(View, frozen=True, kw_only=True):
+    """A form: where its answer goes, where one came from. It has a page of its own, or stands in a dialog: `bare`."""
+
+    back: str
+    back_words: str
+    action: str
+    bare: bool
+
+
+class Sure(Asked, frozen=True, kw_only=True):
+    """Asks whether something is really to be done: `says` what that means, `does` is on the button."""
+
+    says: str
+    does: str
+    danger: bool = True
+    hidden: tuple[tuple[str, str], ...] = ()
+    """Names and values that are sent along."""
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """Said to a form's deed: a form that has a page of its own sends `leave`, for one leaves that when it is done."""
+
+    leave: str = ""
+
+
 class Shape(msgspec.Struct, frozen=True):
     """What a browser has: which parts stand in which list, and what each of them says."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import msgspec
+from urllib.parse import quote
 
 from iac.domain.pool_bodies import AgentView
-from iac.domain.records import ApiToken, Pool, PoolToken
+from iac.domain.records import ApiToken, Pool, PoolToken, Workspace
 from iac.web.ui.models.agents import agent_path
 from iac.web.ui.models.joining import Recipe
-from iac.web.ui.models.parts import View
+from iac.web.ui.models.parts import Asked, Sure, View
 from iac.web.ui.models.pool_words import PATH, pool_path
 
 TOKENS = "/tokens"
@@ -32,15 +31,6 @@ OVERLAPS: tuple[tuple[int, str], ...] = (
     (7 * DAY, "For a week"),
     (30 * DAY, "For 30 days"),
 )
-
-
-class Asked(View, frozen=True, kw_only=True):
-    """What to ask, where the answer goes to, and where one came from."""
-
-    back: str
-    back_words: str
-    action: str
-    bare: bool
 
 
 class PoolSheet(Asked, frozen=True, kw_only=True):
@@ -112,6 +102,20 @@ def about_pool(title: str, pool: Pool, deed: str, *, bare: bool, choices: Sequen
     )  # fmt: skip
 
 
+def disallow_sheet(pool: Pool, workspace: Workspace, *, bare: bool) -> Sure:
+    path = pool_path(pool.name)
+    waits = "What waits for this pool goes on waiting, and data that was not fetched yet is not given out. "
+    return Sure(
+        title=f"Not let {pool.name} serve {workspace.name}",
+        back=path,
+        back_words=pool.name,
+        action=f"{path}/workspaces/{quote(workspace.id, safe='')}/disallow",
+        bare=bare,
+        says=f"{waits if workspace.pool_id == pool.id else ''}An admin can allow it again.",
+        does="Disallow",
+    )
+
+
 def about_token(title: str, pool: Pool, token: PoolToken, deed: str, *, bare: bool) -> TokenAsked:
     path = pool_path(pool.name)
     return TokenAsked(
@@ -135,9 +139,3 @@ def api_token_sheet(token: ApiToken | None, *, own: bool = False, bare: bool) ->
         token=token,
         own=own,
     )
-
-
-class Where(msgspec.Struct, frozen=True):
-    """Said to the form's deed: `leave` is sent by a form that has a page of its own."""
-
-    leave: str = ""

@@ -144,6 +144,7 @@ class NowShown(msgspec.Struct, frozen=True):
     configured: bool
     path: str
     command: str
+    may_write: bool
 
 
 class StateShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +188,7 @@ def workspace_overview(facts: Facts, waits: Mapping[int, Wait], rights: Rights) 
         configured=workspace.configuration_id is not None,
         path=path,
         command=f"iac run plan -w {quoted_for_shell(workspace.name)}",
+        may_write=rights.write,
     )
     over = [task for task in facts.latest if task.final][:LATEST]
     rows: tuple[Part, ...] = tuple(Part(f"task-{row.id}", f"{FILE}:row", row) for row in task_rows(over, beside))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from iac.domain.records import Resource, Variable, Workspace
-from iac.web.ui.models.parts import Part, Parts, View
+from iac.web.ui.models.parts import Asked, Part, Parts, Sure
 from iac.web.ui.models.values import printable
 from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of
 
@@ -74,17 +74,7 @@ def _variable(each: Variable, path: str, may_change: bool) -> VariableRow:
     )
 
 
-class Sheet(View, frozen=True, kw_only=True):
-    """A form that stands on a page of its own, or in a dialog where it is `bare`. `back` is where it came from."""
-
-    workspace: str
-    back: str
-    back_words: str
-    action: str
-    bare: bool
-
-
-class VariableSheet(Sheet, frozen=True, kw_only=True):
+class VariableSheet(Asked, frozen=True, kw_only=True):
     """`known` is the variable that is changed, None for a new one."""
 
     known: Variable | None
@@ -95,13 +85,25 @@ def variable_sheet(workspace: Workspace, known: Variable | None, *, bare: bool) 
     path = f"{path_of(workspace.name)}/variables"
     return VariableSheet(
         title="New variable" if known is None else f"Variable {known.key}",
-        workspace=workspace.name,
         back=path,
         back_words=f"Variables of {workspace.name}",
         action=path if known is None else f"{path}/{known.id}",
         remove="" if known is None else f"{path}/{known.id}/delete",
         bare=bare,
         known=known,
+    )
+
+
+def drop_variable_sheet(workspace: Workspace, known: Variable, *, bare: bool) -> Sure:
+    path = f"{path_of(workspace.name)}/variables"
+    return Sure(
+        title=f"Delete {known.key}",
+        back=path,
+        back_words=f"Variables of {workspace.name}",
+        action=f"{path}/{known.id}/delete",
+        bare=bare,
+        says="It is gone at once, and nobody can bring its value back. Tasks that are there already keep theirs.",
+        does="Delete variable",
     )
 
 
@@ -151,7 +153,7 @@ def readable(body: Mapping[str, Any]) -> str:
     return json.dumps(body, indent=2, ensure_ascii=False)
 
 
-class ResourceSheet(Sheet, frozen=True, kw_only=True):
+class ResourceSheet(Asked, frozen=True, kw_only=True):
     known: Resource | None
     body: str
     remove: str = ""
@@ -161,7 +163,6 @@ def resource_sheet(workspace: Workspace, known: Resource | None, *, bare: bool) 
     path = f"{path_of(workspace.name)}/resources"
     return ResourceSheet(
         title="New resource block" if known is None else address_of(known),
-        workspace=workspace.name,
         back=path,
         back_words=f"Resources of {workspace.name}",
         action=path if known is None else f"{path}/{known.id}",
@@ -169,4 +170,17 @@ def resource_sheet(workspace: Workspace, known: Resource | None, *, bare: bool) 
         bare=bare,
         known=known,
         body="{\n  \n}" if known is None else readable(known.body),
+    )
+
+
+def drop_resource_sheet(workspace: Workspace, known: Resource, *, bare: bool) -> Sure:
+    path = f"{path_of(workspace.name)}/resources"
+    return Sure(
+        title=f"Remove {address_of(known)}",
+        back=path,
+        back_words=f"Resources of {workspace.name}",
+        action=f"{path}/{known.id}/delete",
+        bare=bare,
+        says="The block goes from the configuration of every run; the next apply destroys what it made.",
+        does="Remove block",
     )

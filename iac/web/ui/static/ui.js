@@ -107,6 +107,19 @@
     if (tone !== "bad") setTimeout(() => made.remove(), 6000); // what went wrong stays until it is read
   }
   document.addEventListener("toast", (event) => toast(event.detail.says, event.detail.tone));
+  // What is said on the page that one is led to.
+  const SAID = "iac-said";
+  document.addEventListener("later", (event) => {
+    try {
+      const { says, tone } = event.detail;
+      sessionStorage.setItem(SAID, JSON.stringify({ says, tone }));
+    } catch { /* Then the page has to say it alone. */ }
+  });
+  try {
+    const said = JSON.parse(sessionStorage.getItem(SAID));
+    sessionStorage.removeItem(SAID);
+    if (said) toast(said.says, said.tone);
+  } catch { /* Nothing was said. */ }
   document.addEventListener("htmx:sendError", () => toast("The server cannot be reached. Nothing was changed; try again.", "bad"));
   document.addEventListener("htmx:timeout", () => toast("The server does not answer. Look whether it was done before trying again.", "bad"));
 
