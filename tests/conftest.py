@@ -15,6 +15,21 @@ settings.register_profile("iac", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("iac")
 
 
+NOT_TESTED = "The UI is not tested in a browser"
+"""How the reason of a skip begins where Chromium cannot be had."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was not looked at is said loudly; here, for only this file is known to who distributes tests to processes."""
+    skipped = [
+        str(each.longrepr[2]) for each in terminalreporter.getreports("skipped") if isinstance(each.longrepr, tuple)
+    ]
+    reasons = [reason.removeprefix("Skipped: ") for reason in skipped if NOT_TESTED in reason]
+    if reasons:
+        terminalreporter.section("NO BROWSER", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(reasons)} tests were skipped. {reasons[0]}", red=True, bold=True)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of this session's own PostgreSQL."""

@@ -27,6 +27,8 @@ from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh
 
+pytestmark = pytest.mark.slow_browser
+
 
 @dataclass
 class Server:
