@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from bench import api, channel, fleet, pages, phases
+from bench import api, channel, fleet, pages, phases, reading
 from bench.bare import Bare, configuration, find_terraform
 from bench.furnishing import furnish
 from bench.rows import Row, table, write
@@ -84,6 +84,10 @@ def _pages(bench: Bench, server: Server) -> list[Row]:
     return pages.rows(server, furnish(server), times=bench.often(60, 10))
 
 
+def _reading(bench: Bench, server: Server) -> list[Row]:
+    return reading.rows(server, visits=bench.often(5, 2), times=bench.often(5, 2))
+
+
 MEASURES: dict[str, Measure] = {
     "plan-1": partial(_phase, what="plan", resources=1, measure=phases.plan_pair),
     "apply-1": partial(_phase, what="apply", resources=1, measure=phases.apply_pair),
@@ -98,6 +102,7 @@ MEASURES: dict[str, Measure] = {
     "live": _live,
     "cancel": _cancel,
     "pages": _pages,
+    "reading": _reading,
 }
 
 

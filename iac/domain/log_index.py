@@ -19,6 +19,8 @@ MOST_MARKS = 1000
 _SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
 _WHOLE_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[^\[])")
 _LONGEST_ESCAPE = 32
+_AT_ONCE = 16 * 1024
+"""Bytes of whole rows that are looked through together: what is done for each piece takes longer than looking through it."""
 _MOST_CODES = 16
 _MARK = "── iac: stage ".encode()
 _ERROR = b"Error: "
@@ -81,25 +83,33 @@ class LogIndex:
         while at < len(text):
             # As many rows at once as end within the length of one: no line among them can be too long.
             newline = text.rfind(b"\n", at, at + ROW + 1)
-            if newline >= 0:
-                end = newline + 1
-            elif len(text) - at > ROW:
-                end = cut_of(text, at)
-            else:
+            if newline < 0 and len(text) - at <= ROW:
                 break
+            self._begin_page(base + at)
+            end = self._end_of_rows(text, base, at, newline + 1) if newline >= 0 else cut_of(text, at)
             self._rows(text[at:end], base + at, whole=newline >= 0)
             at = end
         self._rest = text[at:]
 
-    def _rows(self, piece: bytes, offset: int, *, whole: bool) -> None:
-        """Some complete rows: `whole` lines, or one piece of a line."""
+    def _begin_page(self, offset: int) -> None:
         first = self.pages[-1].start
         if offset - first.offset >= PAGE_BYTES or self._row - first.row >= PAGE_ROWS:
             start = Place(offset, self._row, self._line)
             self.pages.append(Page(start, b";".join(self._codes).decode(), self._inside))
-        if _MARK in piece and len(self.stages) < MOST_MARKS:
+
+    def _end_of_rows(self, text: bytes, base: int, at: int, end: int) -> int:
+        """Where the rows end that can be taken together with those up to `end`, without more of them than a page holds."""
+        more, stop = end, min(at + _AT_ONCE, self.pages[-1].start.offset + PAGE_BYTES - base)
+        while more < stop and (newline := text.rfind(b"\n", more, more + ROW + 1)) >= 0:
+            more = newline + 1
+        return more if text.count(b"\n", at, more) <= PAGE_ROWS else end
+
+    def _rows(self, piece: bytes, offset: int, *, whole: bool) -> None:
+        """Some complete rows: `whole` lines, or one piece of a line."""
+        # A single byte is found ten times as fast as a word that begins with it.
+        if _MARK[:1] in piece and _MARK in piece and len(self.stages) < MOST_MARKS:
             self._marks(piece, offset)
-        if self.first_error is None and _ERROR in piece:
+        if self.first_error is None and _ERROR[:1] in piece and _ERROR in piece:
             self._error(piece, offset)
         if b"\x1b" in piece:
             self._codes = codes_after(self._codes, piece)

@@ -19,7 +19,8 @@ from iac.store.log_cache import LogCache
 from iac.store.logs import Part
 
 MIB = 1024 * 1024
-STEP = MIB
+STEP = 8 * MIB
+"""Bytes that are read at once: each step asks the database where they lie, and goes to two threads."""
 PIECE = 256 * 1024
 """Bytes that are looked at without letting go of the interpreter: milliseconds."""
 MOST_INDEXED = 128
@@ -71,9 +72,10 @@ class LogIndexes:
 
 
 async def search(cache: LogCache, task_id: int, sought: LogSearch, *, budget: int, most: int) -> tuple[list[int], Part]:
-    """Matches from where the search stands, `most` or somewhat more; it stops behind them, or after `budget` bytes.
+    """Matches from where the search stands: those of the first step that has any, `most` or somewhat more of them.
 
-    The part is the log behind what was read. Raises Gone, Unavailable.
+    It stops behind them, so that they can be shown, or after `budget` bytes. The part is the log behind what was read.
+    Raises Gone, Unavailable.
     """
     found: list[int] = []
 
@@ -82,7 +84,7 @@ async def search(cache: LogCache, task_id: int, sought: LogSearch, *, budget: in
             found.extend(sought.feed(data[at : at + PIECE]))
             if len(found) >= most:
                 return False
-        return True
+        return not found
 
     part = await _read_on(partial(cache.read, task_id), sought.settled, budget, look)
     if part.next_offset >= part.total and len(found) < most:

@@ -28,6 +28,7 @@ from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh
 
+pytestmark = pytest.mark.slow_browser
 STREAMING = ("fetch", "xhr", "eventsource")
 
 

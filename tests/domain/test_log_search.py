@@ -40,6 +40,23 @@ def test_a_line_has_a_match_if_people_see_one_in_it(log: bytes) -> None:
 def test_colours_inside_a_word_are_not_in_the_way() -> None:
     log = b"a\n\x1b[1mfoo\x1b[0m: Creating\nfoo: creating\n"
     assert found(log, "foo: creating") == [log.index(b"foo"), log.rindex(b"foo")]
+    assert found(b"be\n\x1b[1mf\x1b[31m\x1b[1moo\x1b[0m: Creating\n", "foo: creating") == [7]
+
+
+@pytest.mark.parametrize("text", ["ab", "bcd", "abcdef", "f g", "xf", "1m", "[0m", "a"])
+@given(log=st.lists(st.sampled_from([*b"abcdef g\n", 0]), max_size=20), colours=st.integers(1, 20))
+def test_wherever_colours_are_what_is_found_is_what_people_read(text: str, log: list[int], colours: int) -> None:
+    """Each 0 is a colour; more different ones than are taken out one by one, if there are many."""
+    marks = (b"\x1b[%dm" % (number % colours) for number in range(len(log)))
+    written = b"".join(next(marks) if each == 0 else bytes((each,)) for each in log)
+    lines = bytes(each for each in log if each).split(b"\n")
+    told = {written.count(b"\n", 0, at) for at in found(written, text)}
+    assert told == {number for number, line in enumerate(lines) if text.encode() in line}
+
+
+def test_what_becomes_a_colour_when_another_is_taken_out_moves_no_match() -> None:
+    log = b"\x1b[0mred\n\x1b[\x1b[0m0m ahead of the word\n"
+    assert found(log, "word") == [log.index(b"word")]
 
 
 def test_one_match_in_a_line_and_more_in_a_long_one() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from iac.store import log_files
+from iac.store.log_reading import STEP
 from tests.web.clients import PLAIN, Served
 
 MAIN = {"main.tf": 'resource "terraform_data" "a" { input = "x" }\n'}
@@ -121,6 +122,15 @@ def test_search_log_200_goes_on_piece_by_piece(api: Served, long: int) -> None:
     assert len(matches) == 6000
     assert matches == sorted(set(matches))
     assert all(LONG[at:].startswith(b"7\x1b[0m is") for at in matches)
+
+
+def test_search_log_200_tells_what_it_has_found_before_it_has_read_the_rest(api: Served) -> None:
+    log = b"hay\n" * 1000 + b"needle one\n" + b"hay\n" * (STEP // 2) + b"needle two\n"
+    task = with_log(api, log)
+    first = searched(api, task, "needle")
+    assert first["matches"] == [log.index(b"needle")]
+    rest = searched(api, task, "needle", offset=first["next_offset"])
+    assert (rest["matches"], rest["next_offset"]) == ([log.rindex(b"needle")], None)
 
 
 @pytest.mark.parametrize("params", [{}, {"text": ""}, {"text": "a\nb"}, {"text": "a", "span": 0}, {"text": "x" * 501}])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from iac.actors.news import News
+from iac.actors.news import TROUBLE, News
 from iac.errors import NotFound, RateLimited, Unavailable
 from iac.store.identity import new_id
 from iac.web import sse
@@ -91,7 +91,7 @@ class LiveView:
         return view, self._picture.id
 
     def listen(self) -> tuple[trio.Event, ...]:
-        return tuple(self._news.listen(topic) for topic in self._topics)
+        return tuple(self._news.listen(topic) for topic in (*self._topics, TROUBLE))
 
     def shape_at(self, picture_id: str) -> Shape:
         """What a browser has that was last sent this; nothing if that is not remembered."""

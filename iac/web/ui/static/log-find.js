@@ -1,8 +1,8 @@
 // Looking for a text in the whole log: the server reads it, piece by piece, and tells where; here the matches are kept.
 
 const MOST = 50_000;
-const FIRST_SPAN = 1024 * 1024;
-const MOST_SPAN = 16 * FIRST_SPAN;
+const FIRST_SPAN = 4 * 1024 * 1024;
+const MOST_SPAN = 16 * FIRST_SPAN; // what the server reads for one request at most
 
 export class Find {
   // `changed()` whenever there is more to show; `first()` once, when there is a match to go to.
@@ -50,7 +50,7 @@ export class Find {
 
   async #all(text, signal, more) {
     // Little at first, so that there is something to show at once; then more with each step.
-    for (let [offset, span] = [0, FIRST_SPAN]; offset !== null && !this.cut; span = Math.min(span * 4, MOST_SPAN)) {
+    for (let [offset, span] = [0, FIRST_SPAN]; offset !== null && !this.cut; span = MOST_SPAN) {
       const answer = await fetch(`${this.url}?text=${encodeURIComponent(text)}&offset=${offset}&span=${span}`, { signal, cache: "no-store" }).catch(() => null);
       const told = answer?.ok ? await answer.json().catch(() => null) : null;
       if (signal.aborted) return;
