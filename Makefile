@@ -25,18 +25,20 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: $(VENV)/.ready ## the whole story on this machine; ONESHOT=1 ends when it is told
 	@$(RUN) -m demo
 
-test: $(VENV)/.ready ## every test but the faults that take long, and those that need a browser
-	$(RUN) -m pytest -n 3 --dist worksteal -q -m "not slow_fault" --ignore tests/browser
+test: $(VENV)/.ready chromium ## every test but the faults, and the tests in a browser, that take long
+	$(RUN) -m pytest -n 3 --dist worksteal -q -m "not slow_fault and not slow_browser"
 
-# The pages in a real Chromium. As root on Debian it is installed where there is none; elsewhere the tests are skipped, and say so.
+# The pages in a real Chromium. As root on Debian it is installed where there is none; where it cannot be had, the tests are
+# skipped, and the end of the run says so.
 CHROMIUM := chromium chromium-browser google-chrome google-chrome-stable $(IAC_TEST_CHROMIUM)
+APT := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15
 chromium:
-	@for name in $(CHROMIUM); do command -v "$$name" >/dev/null && exit 0; done; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	@there() { for name in $(CHROMIUM); do command -v "$$name" >/dev/null && return; done; false; }; \
+	if ! there && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "Installing Chromium for the tests of the UI (once) …"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	    chromium fonts-liberation >/dev/null; \
-	fi || echo "Chromium could not be installed." >&2
+	  $(APT) update; $(APT) install -y --no-install-recommends chromium fonts-liberation >/dev/null; \
+	fi; \
+	there || echo "There is no Chromium, and it could not be installed: the UI will not be tested in a browser." >&2
 
 browse: $(VENV)/.ready chromium ## every page of the UI in a real Chromium
 	$(RUN) -m pytest -n 2 --dist loadfile -q tests/browser

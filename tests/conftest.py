@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from iac.store.database import Database, open_database
-from tests.harness.postgres import drop_database, fresh_database, running_postgres
+from tests.harness.postgres import drop_database, fresh_database, place_of_cluster, running_postgres
 
 # How long an example takes says more of the machine than of what it tests.
 settings.register_profile("iac", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("iac")
 
 
+NOT_TESTED = "The UI is not tested in a browser"
+"""How the reason of a skip begins where Chromium cannot be had."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was not looked at is said loudly; here, for only this file is known to who distributes tests to processes."""
+    skipped = [
+        str(each.longrepr[2]) for each in terminalreporter.getreports("skipped") if isinstance(each.longrepr, tuple)
+    ]
+    reasons = [reason.removeprefix("Skipped: ") for reason in skipped if NOT_TESTED in reason]
+    if reasons:
+        terminalreporter.section("NO BROWSER", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(reasons)} tests were skipped. {reasons[0]}", red=True, bold=True)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of this session's own PostgreSQL."""
-    # Not below pytest's own directory: as root PostgreSQL runs as another user, to whom pytest closes that one, again
-    # and again, whenever another session starts. And a socket's path has at most about a hundred characters.
-    with TemporaryDirectory(prefix="iac-pg-") as directory:
-        Path(directory).chmod(0o755)
-        with running_postgres(Path(directory) / "data") as url:
-            yield url
+    with place_of_cluster() as data, running_postgres(data) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,27 +1,37 @@
 """A real Chromium, a real server with much going on, and people in front of it.
 
-Chromium is the machine's own (`make browse` installs Debian's where it may), or the one that IAC_TEST_CHROMIUM names.
+Chromium is the machine's own (`make test` and `make browse` install Debian's where they may), or the one that
+IAC_TEST_CHROMIUM names. Where it cannot be had these tests are skipped, and the end of the run says so.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from bench.chromium import MISSING, arguments, find_chromium
 from iac.domain.agent_session import Times
 from tests.browser.people import Person, Site
 from tests.browser.scenery import furnish
+from tests.conftest import NOT_TESTED
 from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
 from tests.web.clients import served
 
 NOBODY_IS_LOST = Times(lost_after=100_000.0)
 """What the scenery says that agents run is left alone."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def program() -> str:
+    """Looked for first: without it no server has to be started."""
+    found = find_chromium()
+    if found is None:
+        pytest.skip(f"{NOT_TESTED}. {MISSING}")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +42,19 @@ def site(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 
 
 @pytest.fixture(scope="module")
-def chromium(site: Site) -> Iterator[Browser]:
+def chromium(site: Site, program: str) -> Iterator[Browser]:
     """For one module: while Playwright is there, its asyncio loop counts as running in this thread, and there is no other.
     So whatever needs one comes before, or in another thread (`site.sql`).
     """
-    program = find_chromium()
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
     with pytest.MonkeyPatch.context() as patch:
         # Its loop is asyncio's own, though trio-asyncio would make those of the whole process.
         patch.setattr(asyncio, "new_event_loop", asyncio.SelectorEventLoop)
         playwright = sync_playwright().start()
     try:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments())
+        try:
+            browser = playwright.chromium.launch(executable_path=program, args=arguments())
+        except Error as error:
+            pytest.skip(f"{NOT_TESTED}. {program} does not start here: {error.message.splitlines()[0]}")
         yield browser
         browser.close()
     finally:

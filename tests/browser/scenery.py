@@ -17,6 +17,8 @@ PLACES = ("payments", "checkout", "search", "identity", "media", "ledger", "edge
 STAGES = ("dev", "staging", "prod")
 WAITING = ("edge-staging", "reports-staging", "maps-staging")
 """Workspaces of a pool that has no agents."""
+ONLINE = -3600
+"""Seconds since such an agent was heard: it stays there however long a test takes."""
 _TASK = """INSERT INTO task (workspace_id, action, phase, status, outcome, execution_mode, auto_apply, message, created_by,
     bundle_digest, bundle, terraform_version, agent_id, pool_id, stage, reason, detail, exit_code, has_changes, created_at,
     queued_at, started_at, planned_at, finished_at, fence)
@@ -71,12 +73,12 @@ class _Painter:
                 description,
             )
         for name, pool, seen, approved, draining in (
-            ("dub-01", "eu-west", 3, True, False),
-            ("dub-02", "eu-west", 6, True, False),
+            ("dub-01", "eu-west", ONLINE, True, False),
+            ("dub-02", "eu-west", ONLINE, True, False),
             ("dub-03", "eu-west", 1900, True, False),
-            ("pod-7f9c", "cluster", 2, True, False),
-            ("pod-b21e", "cluster", 4, True, True),
-            ("pod-new", "cluster", 5, False, False),
+            ("pod-7f9c", "cluster", ONLINE, True, False),
+            ("pod-b21e", "cluster", ONLINE, True, True),
+            ("pod-new", "cluster", ONLINE, False, False),
         ):
             await self.c.execute(
                 """INSERT INTO agent (id, pool_id, name, instance_id, secret_hash, approved, boot_id, plan_limit, draining,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.people import Person, Site
 from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh as fresh_name
+
+pytestmark = pytest.mark.slow_browser
 
 
 def dialog(page: Page) -> Locator:

@@ -12,6 +12,8 @@ from tests.browser.people import LAPTOP, PHONE, Person, Site
 from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh as fresh_name
 
+pytestmark = pytest.mark.slow_browser
+
 
 @pytest.fixture
 def pool(someone: Person) -> str:

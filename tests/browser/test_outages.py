@@ -16,6 +16,8 @@ from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
 from tests.web.clients import served
 
+pytestmark = pytest.mark.slow_browser
+
 
 class Restarting:
     """A server that can go away and come back at the same address, with the same database."""

@@ -11,6 +11,8 @@ from playwright.sync_api import Browser, expect
 from tests.browser.people import Person, Site
 from tests.harness.server import TOKEN
 
+pytestmark = pytest.mark.slow_browser
+
 BLANK = 15_000
 """Bytes of a picture on which nothing is."""
 

@@ -12,6 +12,8 @@ from tests.browser.people import Person, Site
 from tests.browser.shop import Shop, open_shop
 from tests.harness.server import TOKEN
 
+pytestmark = pytest.mark.slow_browser
+
 BLANK = 15_000
 """Bytes of a picture on which nothing is."""
 

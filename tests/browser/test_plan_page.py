@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.people import PHONE, Person, Site
+from tests.browser.people import Person, Site
 from tests.browser.shop import SECRET, Shop, open_shop
 from tests.harness.server import TOKEN
+
+pytestmark = pytest.mark.slow_browser
 
 NODES = 400
 MANY = f'resource "terraform_data" "n" {{\n  count = {NODES}\n  input = {{ a = 1, b = 2, c = 3, d = "x" }}\n}}'
@@ -134,14 +136,3 @@ def test_a_task_without_a_plan_and_a_change_that_is_not_there_have_helpful_pages
         assert response.status == 404
         expect(page.get_by_role("main")).to_contain_text(words)
         expect(page.get_by_role("main").get_by_role("link", name="Workspaces")).to_be_visible()
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), PHONE], ids=["laptop", "phone"])
-def test_the_plan_has_no_serious_finding(
-    chromium: Browser, site: Site, shop: Shop, theme: str, size: tuple[int, int]
-) -> None:
-    with Person.arrives(chromium, site, size=size, color_scheme=theme) as someone:
-        someone.signs_in(TOKEN)
-        someone.page.goto(f"/tasks/{shop.plan}/plan")
-        assert (someone.findings(), someone.sideways()) == ([], 0)

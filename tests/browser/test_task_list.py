@@ -9,6 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.people import Person, Site
 
+pytestmark = pytest.mark.slow_browser
+
 
 @pytest.fixture
 def tasks(someone: Person) -> Page:

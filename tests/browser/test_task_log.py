@@ -110,6 +110,7 @@ def timed(log: Locator, does: str) -> float:
 # Long ones
 
 
+@pytest.mark.slow_browser
 def test_a_million_lines_are_scrolled_searched_and_jumped_through(reader: Person, million: int) -> None:
     log = opened(reader, million)
     expect(log).to_contain_text("1,000,001 lines")
@@ -133,6 +134,7 @@ def test_a_million_lines_are_scrolled_searched_and_jumped_through(reader: Person
     assert reader.complaints == []
 
 
+@pytest.mark.slow_browser
 def test_each_line_can_be_reached_although_no_element_can_be_so_tall(reader: Person, million: int) -> None:
     log = opened(reader, million, "#L500000")
     frame = log.locator(".log-frame")
@@ -161,6 +163,7 @@ def test_a_line_of_fifty_megabytes_is_rows_of_one_line(reader: Person, site: Sit
     sys.stdout.write(f"{ {name: round(value) for name, value in spent.items()} }\n")
 
 
+@pytest.mark.slow_browser
 def test_the_page_weighs_little_however_long_the_log_is(reader: Person, million: int) -> None:
     answer = reader.page.request.get(f"/tasks/{million}")
     assert len(answer.body()) < 60_000
@@ -190,6 +193,7 @@ def test_what_is_copied_is_text_without_numbers(reader: Person, site: Site) -> N
     assert copied.split() == ["one", "two", "three"]
 
 
+@pytest.mark.slow_browser
 def test_without_a_script_there_is_the_end_of_the_log_and_a_link_to_all_of_it(
     chromium: Browser, site: Site, million: int
 ) -> None:

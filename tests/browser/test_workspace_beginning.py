@@ -12,6 +12,8 @@ from tests.browser.people import Person, Site
 from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh
 
+pytestmark = pytest.mark.slow_browser
+
 MAIN = 'resource "terraform_data" "a" {\n  input = "one"\n}\n'
 
 

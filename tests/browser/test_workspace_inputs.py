@@ -14,6 +14,8 @@ from tests.browser.people import Person, Site
 from tests.browser.shop import SECRET, Shop, open_shop
 from tests.harness.server import TOKEN
 
+pytestmark = pytest.mark.slow_browser
+
 
 @pytest.fixture(scope="module")
 def shop(site: Site) -> Shop:

@@ -7,16 +7,15 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.people import LAPTOP, PHONE, Person, Site
+from tests.browser.people import Person, Site
 from tests.browser.shop import SECRET, Shop, open_shop, small
 from tests.harness.server import TOKEN
 
-LOOKS = [(theme, size) for theme in ("light", "dark") for size in (LAPTOP, PHONE)]
+pytestmark = pytest.mark.slow_browser
 
 
 @pytest.fixture(scope="module")
 def shop(site: Site) -> Shop:
-    site.server.admin.workspace(name="nothing")
     return open_shop(site.server.admin)
 
 
@@ -50,34 +49,6 @@ def test_every_tab_is_a_page_of_its_own_and_holds_no_secret(someone: Person, sho
         expect(current).to_have_text(name)
         assert SECRET not in page.content()
     assert someone.complaints == []
-
-
-@pytest.mark.parametrize(
-    ("theme", "size"), LOOKS, ids=lambda value: value if isinstance(value, str) else f"{value[0]}px"
-)
-def test_no_tab_has_a_serious_finding_or_is_wider_than_its_window(
-    chromium: Browser, site: Site, shop: Shop, theme: str, size: tuple[int, int]
-) -> None:
-    compared = f"/state/compare?before={shop.first}"
-    tabs = (
-        "",
-        "/tasks",
-        "/variables",
-        "/resources",
-        "/configuration",
-        "/state",
-        "/settings",
-        "/variables/new",
-        compared,
-    )
-    with Person.arrives(chromium, site, size=size, color_scheme=theme) as someone:
-        someone.signs_in(TOKEN)
-        for tab in tabs:
-            someone.page.goto(shop.path + tab)
-            assert (tab, someone.findings(), someone.sideways()) == (tab, [], 0)
-        for path in ("/workspaces/nothing", "/workspaces/nothing/configuration", "/workspaces/nothing/state"):
-            someone.page.goto(path)
-            assert (path, someone.findings(), someone.sideways()) == (path, [], 0)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -13,6 +13,8 @@ from tests.browser.people import Person, Site
 from tests.browser.shop import SECRET, Shop, open_shop, small
 from tests.harness.server import TOKEN
 
+pytestmark = pytest.mark.slow_browser
+
 
 @pytest.fixture(scope="module")
 def shop(site: Site) -> Shop:

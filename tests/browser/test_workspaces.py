@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.people import PHONE, Person, Site
 from tests.harness.server import TOKEN
 
+pytestmark = pytest.mark.slow_browser
+
 
 @pytest.fixture
 def workspaces(someone: Person) -> Page:

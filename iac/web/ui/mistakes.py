@@ -59,9 +59,17 @@ def pages(gate: Gate, navigation: Navigation) -> AsPage:
         if status == 401:
             return answers.see(sign_in_path())
         context = frame(await _who(gate, status), navigation)
-        return answers.html(rendering.page("mistake.html", **{**context, "page": _mistake(status, message)}), status)
+        view = _mistake(status, message or _of_address(status, request.path))
+        return answers.html(rendering.page("mistake.html", **{**context, "page": view}), status)
 
     return answer
+
+
+def _of_address(status: int, path: str) -> str:
+    """What may be wrong with an address that no page has; empty where the usual words do."""
+    if status == 404 and path.startswith("/tasks/"):
+        return "There is no such task: a task's address has its number, such as /tasks/12."
+    return ""
 
 
 def _mistake(status: int, message: str) -> Mistake:
