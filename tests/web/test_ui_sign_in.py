@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import httpx
@@ -150,7 +149,7 @@ def test_a_session_ends_with_its_token(api: Served) -> None:
 def test_the_last_admin_cannot_shut_everybody_out(api: Served, anna: Visitor) -> None:
     answer = anna.asks(f"/tokens/{only_one_admin(api)}/revoke")
     assert answer.status_code == 409
-    assert "the last token of an admin" in json.loads(answer.headers["HX-Trigger"])["refused"]["says"]
+    assert "the last token of an admin" in answer.headers["HX-Trigger"]
     assert anna.get("/tokens").status_code == 200
 
 
