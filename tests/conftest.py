@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from iac.store.database import Database, open_database
-from tests.harness.postgres import drop_database, fresh_database, running_postgres
+from tests.harness.postgres import drop_database, fresh_database, place_of_cluster, running_postgres
 
 # How long an example takes says more of the machine than of what it tests.
 settings.register_profile("iac", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,12 +33,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of this session's own PostgreSQL."""
-    # Not below pytest's own directory: as root PostgreSQL runs as another user, to whom pytest closes that one, again
-    # and again, whenever another session starts. And a socket's path has at most about a hundred characters.
-    with TemporaryDirectory(prefix="iac-pg-") as directory:
-        Path(directory).chmod(0o755)
-        with running_postgres(Path(directory) / "data") as url:
-            yield url
+    with place_of_cluster() as data, running_postgres(data) as url:
+        yield url
 
 
 @pytest.fixture

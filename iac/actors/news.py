@@ -1,7 +1,7 @@
 """What changed, by topic, for pages that show much at once: one change of anything there, and they look again.
 
-Topics are `tasks`, `agents`, `workspaces`, and `task-12` for one task alone. A ring is a hint: what changed is read where
-it is kept, and whoever listens looks again after a while in any case.
+Topics are `tasks`, `agents`, `workspaces`, `task-12` for one task alone, and `trouble`. A ring is a hint:
+what changed is read where it is kept, and whoever listens looks again after a while in any case.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from iac.actors.bell import Bell
 
 Topic = Literal["tasks", "agents", "workspaces"]
 EVERYTHING: tuple[Topic, ...] = ("tasks", "agents", "workspaces")
+TROUBLE = "trouble"
+"""Somebody could not be answered: what others see may be old by now, and nothing else rings while nothing can be changed."""
 
 
 def topic_of(task_id: int) -> str:
@@ -41,3 +43,7 @@ class News(Bell[str]):
         """Somebody changed something, and it may show anywhere."""
         for topic in EVERYTHING:
             self.ring(topic)
+
+    def trouble(self) -> None:
+        """Somebody could not be answered."""
+        self.ring(TROUBLE)

@@ -7,6 +7,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
+from iac.errors import IacError
 from iac.web import (
     access,
     agent_control,
@@ -57,7 +58,13 @@ def create_app(platform: Platform) -> QuartTrio:
     containment.install(app, body_limit=_body_limits(app, api, pages))
     gate = Gate(platform.database)
     as_page = mistakes.pages(gate, pages.navigation)
-    errors.install(app, lambda error: platform.incidents.see(error, asked_path(), peer()), as_page)
+
+    def seen(error: IacError) -> None:
+        platform.incidents.see(error, asked_path(), peer())
+        if error.code == "db_unavailable":
+            platform.news.trouble()
+
+    errors.install(app, seen, as_page)
     authenticate = signed_in_or(authenticator(platform.database), gate)
     api.register(app, authenticate)
     agent_control.install(app, platform, authenticate)

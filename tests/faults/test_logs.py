@@ -20,7 +20,7 @@ import pytest
 import trio
 
 from iac.domain.redaction import needles
-from tests.fakes.fake_terraform import chapter
+from tests.fakes.terraform.output import chapter
 from tests.harness.agent_process import AgentProcess, agent_process
 from tests.harness.agents import a_pool, a_workspace
 from tests.harness.killable import Killable, killable_server

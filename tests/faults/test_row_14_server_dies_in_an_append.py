@@ -11,7 +11,7 @@ import trio
 from iac.store import logs
 from iac.store.database import Database, open_database
 from iac.store.log_cache import LogCache
-from tests.fakes.fake_terraform import chapter
+from tests.fakes.terraform.output import chapter
 from tests.harness.agent_process import agent_process
 from tests.harness.agents import a_pool, a_workspace
 from tests.harness.killable import killable_server

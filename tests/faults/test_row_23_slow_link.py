@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.fakes.fake_terraform import chapter
+from tests.fakes.terraform.output import chapter
 from tests.faults.scene import a_scene
 from tests.system.scenes import becomes
 from tests.web.browsers import watching

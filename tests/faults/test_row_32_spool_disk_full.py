@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.fake_terraform import chapter
+from tests.fakes.terraform.output import chapter
 from tests.faults.scene import a_scene
 from tests.harness.tmpfs import fill, small_disk
 from tests.system.scenes import becomes, exists

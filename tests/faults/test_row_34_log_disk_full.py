@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.fake_terraform import chapter
+from tests.fakes.terraform.output import chapter
 from tests.harness.agent_process import agent_process
 from tests.harness.agents import a_pool, a_workspace
 from tests.harness.scaled import POLICY, SERVER

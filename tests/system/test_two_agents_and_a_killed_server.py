@@ -16,7 +16,8 @@ import trio
 
 from iac.store import logs
 from iac.store.database import open_database
-from tests.fakes.fake_terraform import chapter, install, ledger_of
+from tests.fakes.fake_terraform import install, ledger_of
+from tests.fakes.terraform.output import chapter
 from tests.harness.agents import a_pool, a_workspace
 from tests.harness.killable import PROJECT, killable_server
 from tests.harness.server import PATIENT, RunningServer

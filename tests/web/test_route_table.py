@@ -10,11 +10,10 @@ from types import ModuleType
 import httpx
 import pytest
 
-from iac.store.embedded import PostgresServer
 from iac.web.auth import RIGHTS
 from iac.web.openapi import path_of
 from iac.web.routing import Operation
-from tests.harness.postgres import fresh_database, running_postgres
+from tests.harness.postgres import own_cluster
 from tests.web.clients import ROLES, Served, served
 from tests.web.requests_of import AGENT_OPERATIONS, ALL_OPERATIONS, OPERATIONS, Request, each, error_of, forged_for
 
@@ -142,11 +141,9 @@ def test_405_for_a_method_that_the_path_does_not_take(api: Served, operation: Op
 def test_503_from_every_operation_while_the_database_is_away_and_service_when_it_is_back(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    place = tmp_path_factory.mktemp("away", numbered=True)
-    with running_postgres(place / "data") as url, served(place / "server", fresh_database(url)) as server:
+    place = tmp_path_factory.mktemp("away")
+    with own_cluster() as cluster, served(place, cluster.url) as server:
         ws = server.admin.workspace({"main.tf": 'resource "terraform_data" "a" {}'})
-        cluster = PostgresServer(place / "data", cleanup_mode=None)
-        cluster.start()  # a second handle: it finds the running one
         cluster.stop()
         try:
             for operation in OPERATIONS:

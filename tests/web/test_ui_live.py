@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from iac.cli.sse import EventParser, ServerEvent
-from iac.store.embedded import PostgresServer
 from iac.web.ui.live import MOST_OF_ONE
-from tests.harness.postgres import fresh_database, running_postgres
+from tests.harness.postgres import fresh_database, own_cluster
 from tests.web.clients import PLAIN, Served, served
 from tests.web.requests_of import error_of, fresh
 from tests.web.tasks_of import MAIN
@@ -151,18 +150,15 @@ def test_one_person_may_have_many_pages_open_and_not_any_number(anna: Visitor) -
 def test_what_is_shown_may_be_old_while_the_database_is_away_and_the_page_says_so(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    place = tmp_path_factory.mktemp("away", numbered=True)
-    with running_postgres(place / "data") as url, served(place / "server", fresh_database(url)) as server:
-        cluster = PostgresServer(place / "data", cleanup_mode=None)
-        cluster.start()  # a second handle: it finds the running one
+    place = tmp_path_factory.mktemp("away")
+    with own_cluster() as cluster, served(place, cluster.url) as server:
         with visitor(server.url) as person, stream(person, address_of(person.get("/workspaces").text)) as events:
             cluster.stop()
             try:
-                server.admin.send("POST", "/workspaces", json={"name": "never"})  # rings, and cannot be done
-                events.until("trouble")
                 page = person.get("/workspaces")
                 assert page.status_code == 503
                 assert "Not now" in page.text
+                events.until("trouble")  # of which that one told: nothing else rings while nothing can be changed
             finally:
                 cluster.start()
             events.until("calm")
