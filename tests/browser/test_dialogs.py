@@ -14,7 +14,7 @@ from iac.web.platform import Platform
 from iac.web.ui.app import ui_of
 from tests.browser.addresses import addresses
 from tests.browser.people import LAPTOP, PHONE, Person, Site, as_size
-from tests.browser.shop import open_shop
+from tests.browser.shop import Shop
 from tests.harness.server import TOKEN
 
 pytestmark = pytest.mark.slow_browser
@@ -66,13 +66,17 @@ def _is_sheet(template: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def places(site: Site) -> Mapping[str, str]:
+def site(shop_site: Site) -> Site:
+    return shop_site
+
+
+@pytest.fixture(scope="module")
+def places(site: Site, shop: Shop) -> Mapping[str, str]:
     """Where each page is; before there is a browser, for Terraform runs for it."""
     admin, tasks = site.server.admin, site.scenery.tasks
-    admin.workspace(name="nothing")
     admin.workspace(name="apart")
     admin.post("/workspaces/apart/state-versions", 201, json=STATE_OF_NOTHING)
-    of = addresses(site, open_shop(admin))
+    of = addresses(site, shop)
     apart = site.server.rows(
         """UPDATE state_version SET verdict = 'quarantined', reason = 'it came too late'
            WHERE workspace_id = (SELECT id FROM workspace WHERE name = 'apart') RETURNING id"""
