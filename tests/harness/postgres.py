@@ -71,7 +71,7 @@ async def _migrate(url: str) -> None:
 
 
 def fresh_database(url: str, *, empty: bool = False, like: str = "") -> str:
-    """The URL of a new database: migrated, really empty, or with all that is in another one, to which nobody is connected."""
+    """The URL of a new database: migrated, really empty, or with all of another one, to which nobody is connected."""
     name = f"iac_test_{next(_numbers)}"
     template = "template0" if empty else name_of(like) if like else TEMPLATE
     # By default each page goes through the log of the cluster, which costs eight times as much.
