@@ -53,7 +53,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "iac.executor": ABOVE | {"iac.telemetry", "iac.domain", "iac.executor"},
     "iac.executor.accessor_local": ABOVE | {"iac.telemetry", "iac.domain", "iac.executor", "iac.store"},
     "iac.agent_settings": ABOVE | {"iac.settings"},
-    "iac.actors": EXECUTION | {"iac.agent_settings"},
+    "iac.actors": EXECUTION | {"iac.settings", "iac.agent_settings"},
     **dict.fromkeys(SERVERS_ACTORS, SERVER_SIDE),
     "iac.launchers": ABOVE | {"iac.domain", "iac.launchers"},
     "iac.web": SERVER_SIDE | {"iac.web", "iac.web.ui.models"},

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import msgspec
 from quart import Response, request
 
-from iac.actors.bell import first_of
 from iac.domain.cancel_bodies import cancel_view
 from iac.domain.live import Viewer
 from iac.domain.records import Task
-from iac.errors import IllegalTransition, RateLimited
+from iac.errors import IllegalTransition, Invalid, RateLimited, Unavailable
 from iac.store import logs, tasks
 from iac.store.logs import Part
 from iac.web import sse
@@ -23,6 +21,8 @@ from iac.web.tasks import ONE
 
 TAG = "Logs"
 PIECE = 256 * 1024
+TROUBLED = 2.0
+"""Seconds until the database is asked again where it was away."""
 SILENCE = 15.0
 """Seconds after which a comment is sent, so that proxies and clients know that the stream lives."""
 RESTING = frozenset({"planned", "lost", "cancelled", "succeeded", "failed"})
@@ -83,7 +83,7 @@ def declare(api: Api, platform: Platform) -> None:
         offset, fence = _position(request.headers.get("Last-Event-ID", "")) or (call.query.offset, None)
         platform.live.refuse_crowd(task.id)
         response = Response(
-            follow(platform, task.id, offset, fence, stay=call.query.stay),
+            sse.told(follow(platform, task.id, offset, fence, stay=call.query.stay)),
             content_type=sse.CONTENT_TYPE,
             headers=sse.HEADERS,
         )
@@ -102,13 +102,26 @@ def declare(api: Api, platform: Platform) -> None:
             raise RateLimited("Its log was asked for a moment ago.", retry_after_s=round(wait, 1))
 
 
+async def watched(platform: Platform, task_id: int, place: str) -> sse.Talker:
+    """The log from `place` on, which is the id of an event of it, for a page that shows more than the log.
+
+    Raises Invalid, Gone, NotFound, RateLimited.
+    """
+    if (found := _position(place)) is None:
+        raise Invalid("`log` is not a place in a log.", path="$.log")
+    task, _ = await _task_and_part(platform, task_id, 0, 1)
+    platform.live.refuse_crowd(task.id)
+    return follow(platform, task.id, *found, stay=True)
+
+
 async def follow(
     platform: Platform, task_id: int, offset: int, fence: int | None = None, *, stay: bool = False
-) -> AsyncIterator[bytes]:
+) -> sse.Talker:
     """Events until the task rests and its log is told, or the server stops: what is stored, then what is told live.
 
-    `fence` is the assignment that told the bytes before `offset`, if they were not stored yet. Nothing is queued for a
-    viewer: he gets the next piece when he has taken the one before, however slow he is.
+    `fence` is the assignment that told the bytes before `offset`, if they were not stored yet. `stay`: also while the task
+    is lost, and while the database is away. Nothing is queued for a viewer: he gets the next piece when he has taken the one
+    before, however slow he is.
     """
     viewer = Viewer(offset)
     followed: tuple[int, str] | None = None
@@ -121,10 +134,16 @@ async def follow(
                 yield _reset_event(at)
             step = viewer.next(watch.stream, PIECE)
             if step == "stored":
-                task, part = await _task_and_part(platform, task_id, viewer.offset, PIECE)
-                if (task.fence, task.status) != followed:
-                    followed = (task.fence, task.status)
-                    watch.follow(task, await platform.read(logs.streams, task_id))
+                try:
+                    task, part = await _task_and_part(platform, task_id, viewer.offset, PIECE)
+                    if (task.fence, task.status) != followed:
+                        watch.follow(task, await platform.read(logs.streams, task_id))
+                        followed = (task.fence, task.status)
+                except Unavailable:
+                    if not stay:
+                        raise
+                    yield sse.Pause.of(platform.draining, within=TROUBLED)
+                    continue
                 viewer.found(len(part.data), part.total)
                 if part.data:
                     yield _log_event(part.offset, part.data)
@@ -137,18 +156,21 @@ async def follow(
                 fence = None
                 if (news := _news_of(task)) != told:
                     told = news
-                    yield sse.event("status", _status_of(platform, task))
+                    yield sse.Event("status", _status_of(platform, task))
                 if rests:
-                    yield sse.event("end", {**_status_of(platform, task), "offset": viewer.offset})
+                    yield sse.Event("end", {**_status_of(platform, task), "offset": viewer.offset})
                     return
             elif isinstance(step, bytes):
                 live = watch.stream
                 yield _log_event(viewer.offset - len(step), step, live.fence if live is not None else None)
             elif platform.draining.is_set():
                 return
-            elif not await heard.anything(within=watch.flush() if step == "gap" else SILENCE) and step != "gap":
-                viewer.look_again()
-                yield sse.STILL_HERE
+            else:
+                pause = heard.pause(within=watch.flush() if step == "gap" else SILENCE)
+                yield pause
+                if not pause.heard and step != "gap":
+                    viewer.look_again()
+                    yield sse.STILL_HERE
             if heard.stored:
                 viewer.look_again()
 
@@ -165,8 +187,8 @@ class _Heard:
         """Whether what is stored, or the task, has changed."""
         return any(event.is_set() for event in self._stored)
 
-    async def anything(self, *, within: float) -> bool:
-        return await first_of(*self._stored, *self._others, within=within)
+    def pause(self, *, within: float) -> sse.Pause:
+        return sse.Pause.of(*self._stored, *self._others, within=within)
 
 
 async def _task_and_part(platform: Platform, task_id: int, offset: int, limit: int) -> tuple[Task, Part]:
@@ -190,11 +212,11 @@ def _status_of(platform: Platform, task: Task) -> dict[str, object]:
     }
 
 
-def _log_event(offset: int, data: bytes, fence: int | None = None) -> bytes:
+def _log_event(offset: int, data: bytes, fence: int | None = None) -> sse.Event:
     """The id is where to go on; behind bytes that are not stored yet with the assignment that told them."""
     after = offset + len(data)
     told = {"offset": offset, "next_offset": after, "data": base64.b64encode(data).decode()}
-    return sse.event("log", told, f"{after}{'' if fence is None else f':{fence}'}")
+    return sse.Event("log", told, f"{after}{'' if fence is None else f':{fence}'}")
 
 
 def _position(last: str) -> tuple[int, int | None] | None:
@@ -209,6 +231,6 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 19
 
 
-def _reset_event(offset: int) -> bytes:
+def _reset_event(offset: int) -> sse.Event:
     """What was told of the log from this byte on was not what is stored: it comes anew."""
-    return sse.event("reset", {"offset": offset}, str(offset))
+    return sse.Event("reset", {"offset": offset}, str(offset))

@@ -229,7 +229,7 @@ def test_events_are_read_from_pieces_of_any_size(page: Page, size: int) -> None:
     body = """const p = new m.EventParser(); const found = [];
               for (let at = 0; at < a[0].length; at += a[1]) found.push(...p.feed(a[0].slice(at, at + a[1])));
               return found"""
-    assert run(page, "log-stream.js", body, [text, size]) == [
+    assert run(page, "stream.js", body, [text, size]) == [
         {"name": "log", "data": '{"a":\n1}', "id": "12:3"},
         {"name": "end", "data": "{}", "id": None},
     ]

@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Request, expect
 
 from tests.browser.people import PATIENCE, Person, Site
 from tests.browser.scenery import Scenery
@@ -28,6 +29,7 @@ from tests.harness.server import TOKEN
 from tests.web.requests_of import fresh
 
 pytestmark = pytest.mark.slow_browser
+STREAMING = ("fetch", "xhr", "eventsource")
 
 
 @dataclass
@@ -136,6 +138,26 @@ def _is_beyond(log: Locator, line: int) -> bool:
 
 def plain(log: bytes) -> str:
     return re.sub("\x1b\\[[0-9;]*m", "", log.decode())
+
+
+def test_log_and_page_share_one_stream(chromium: Browser, site: Site, server: Server, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    task = talkative(server, gate)
+    with Person.arrives(chromium, site) as someone:
+        someone.signs_in(TOKEN)
+        page, open_ones = someone.page, list[Request]()
+        page.on("request", lambda request: open_ones.append(request) if request.resource_type in STREAMING else None)
+        for over in ("requestfinished", "requestfailed"):
+            page.on(over, lambda request: open_ones.remove(request) if request in open_ones else None)
+        page.goto(f"/tasks/{task}")
+        log = page.locator("#log")
+        expect(log.locator("[data-log-state]")).to_have_text("Live")
+        until(lambda: _is_beyond(log, 20))
+        assert [urlsplit(request.url).path for request in open_ones] == [f"/ui/live/tasks/{task}"]
+        gate.touch()
+        expect(page.locator("#task-head .badge")).to_have_text("Applied")
+        expect(log.locator("[data-log-state]")).not_to_have_text("Live")
+        assert [urlsplit(request.url).path for request in open_ones] == [f"/ui/live/tasks/{task}"]
 
 
 def test_the_newest_line_is_followed_until_one_scrolls_up(

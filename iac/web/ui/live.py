@@ -8,13 +8,12 @@ has and what is there now, when it has taken the one before. So a slow one costs
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
-from iac.actors.bell import first_of
 from iac.actors.news import TROUBLE, News
 from iac.errors import NotFound, RateLimited, Unavailable
 from iac.store.identity import new_id
@@ -143,7 +142,7 @@ class LiveViews:
             view.watchers -= 1
             self._streams -= Counter([session_id])
 
-    async def stream(self, view: LiveView, since: str, session_id: str, still_good: StillGood) -> AsyncIterator[bytes]:
+    async def stream(self, view: LiveView, since: str, session_id: str, still_good: StillGood) -> sse.Talker:
         """Events from the picture `since` on, until the session or the server ends.
 
         `patch` has what changed, `trouble` says that what is shown may be old (the next patch or `calm` ends it), `gone`
@@ -156,27 +155,29 @@ class LiveViews:
                 heard = view.listen()
                 try:
                     if not await still_good():
-                        yield sse.event("signed-out", {})
+                        yield sse.Event("signed-out", {})
                         return
                     picture = await view.newest()
                 except NotFound:
-                    yield sse.event("gone", {})
+                    yield sse.Event("gone", {})
                     return
                 except Unavailable:
                     if not troubled:
-                        yield sse.event("trouble", {})
+                        yield sse.Event("trouble", {})
                     troubled = True
-                    await first_of(self._draining, within=TROUBLED)
+                    yield sse.Pause.of(self._draining, within=TROUBLED)
                     continue
                 patch = difference(seen, picture.shape)
                 seen = picture.shape
                 if not patch.empty:
                     parts = {part: picture.draw(part) for part in patch.parts}
-                    yield sse.event("patch", {"lists": patch.lists, "parts": parts}, picture.id)
+                    yield sse.Event("patch", {"lists": patch.lists, "parts": parts}, picture.id)
                 elif troubled:
-                    yield sse.event("calm", {})
+                    yield sse.Event("calm", {})
                 troubled = False
-                if not await first_of(*heard, self._draining, within=SILENCE):
+                pause = sse.Pause.of(*heard, self._draining, within=SILENCE)
+                yield pause
+                if not pause.heard:
                     yield sse.STILL_HERE
                 else:
-                    await first_of(self._draining, within=GATHER)
+                    yield sse.Pause.of(self._draining, within=GATHER)

@@ -60,6 +60,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     view: View
 
 
+Beside = Callable[[Mapping[str, Any], str], Awaitable[sse.Talker]]
+"""What else goes along with a page's stream where its script asks for it with `log=`; the text says from where on."""
 PageHandler = Callable[[PageCall[Any]], Awaitable[View]]
 DeedHandler = Callable[[PageCall[Any]], Awaitable[Done | Made]]
 
@@ -80,6 +82,7 @@ class Page:
     nav: str = ""
     topics: Callable[[Mapping[str, Any]], tuple[str, ...]] | tuple[str, ...] = ()
     personal: bool = False
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +164,20 @@ class _Served:
     async def stream(self, **path: object) -> Response:
         me = await self.gate.who()
         if me is None:
-            return Response(sse.event("signed-out", {}), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+            signed_out = sse.encoded(sse.Event("signed-out", {}), "")
+            return Response(signed_out, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
         if request.method == "HEAD":  # there would be no end of what is not sent
             return Response(b"", content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
-        since = request.headers.get("Last-Event-ID") or request.args.get("since", "")
+        last = request.headers.get("Last-Event-ID") or request.args.get("since", "")
+        since, _, place = last.partition(sse.BETWEEN)
         self.views.refuse_crowd(me.session.id)
         live = self._view(self._call(me, path))
-        body = self.views.stream(live, since, me.session.id, _now_and_then(self.gate, me))
+        parts = self.views.stream(live, since, me.session.id, _now_and_then(self.gate, me))
+        if self.page.beside is not None and "log" in request.args:
+            place = place or request.args["log"]
+            body = sse.told(parts, await self.page.beside(path, place), ids=(since, place))
+        else:
+            body = sse.told(parts)
         response = Response(body, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
         response.timeout = None
         return response

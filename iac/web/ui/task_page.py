@@ -16,7 +16,7 @@ from iac.domain.state_bodies import KnownView, ResolveRequest
 from iac.errors import Gone, Invalid
 from iac.store import task_pages
 from iac.store.creation import NewTask
-from iac.web import known, operations
+from iac.web import known, logs, operations, sse
 from iac.web.auth import RIGHTS
 from iac.web.platform import Platform
 from iac.web.routing import NoQuery
@@ -54,7 +54,10 @@ class Resolved(msgspec.Struct, frozen=True):
 def declare(ui: Ui, platform: Platform) -> None:
     """Puts the page and its deeds on the table."""
 
-    @ui.page(PATH, "task.html", topics=_topics)
+    async def log_of(path: Mapping[str, Any], place: str) -> sse.Talker:
+        return await logs.watched(platform, path["task_id"], place)
+
+    @ui.page(PATH, "task.html", topics=_topics, beside=log_of)
     async def show_task_page(call: PageCall[NoQuery]) -> TaskPage:
         found = await platform.read(task_pages.situation, call.path["task_id"])
         now = datetime.now(UTC)

@@ -21,7 +21,6 @@ export function listen(log) {
   log.frame.addEventListener("keydown", (event) => keyInFrame(log, event));
   document.addEventListener("keydown", (event) => key(log, event));
   window.addEventListener("hashchange", () => log.goToHash());
-  document.addEventListener("visibilitychange", () => log.hidden());
   document.addEventListener("iac:patched", () => log.patched());
 }
 

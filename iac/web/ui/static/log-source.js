@@ -16,7 +16,7 @@ export class LogSource {
     this.stages = new Stages();
     this.firstError = null;
     this.shelf = new Shelf(url, this.pages, { changed, told });
-    this.tail = new Tail(`${url}/stream`, this);
+    this.tail = new Tail(this);
   }
 
   get rows() {
@@ -43,10 +43,6 @@ export class LogSource {
 
   follow() {
     this.tail.follow();
-  }
-
-  pause() {
-    this.tail.pause();
   }
 
   // The row, or null while it is not here; ask for what is needed with `want` first.

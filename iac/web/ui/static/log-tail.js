@@ -3,38 +3,44 @@
 import { joined } from "./log-rows.js";
 import { refusal } from "./log-shelf.js";
 import { isError, markOf } from "./log-stages.js";
-import { Stream, bytesOf } from "./log-stream.js";
+import { leave, ride } from "./live.js";
 
 export class Tail {
-  // `log` has pages, stages, shelf and firstError, and hears `changed()` and `told(state)`.
-  constructor(url, log) {
+  // `log` has pages, stages, shelf and firstError, and hears `changed()` and `told(state)`. It rides on the page's stream.
+  constructor(log) {
     this.log = log;
-    this.stream = new Stream(url, {
-      take: (event) => this.#take(event),
-      told: (state, status) => log.told(state === "refused" ? refusal(status) : state),
-    });
+    this.following = false;
   }
 
   // From where it was, or else from the begin of the last page on: that one is built anew.
   follow() {
-    if (!this.stream.stopped) return;
+    if (this.following) return;
     const { pages, shelf } = this.log;
-    if (shelf.tail) this.stream.start(pages.length, this.stream.id);
-    else this.stream.start(pages.last.offset);
+    this.following = true;
+    this.#ride(shelf.tail ? pages.length : pages.last.offset);
   }
 
-  pause() {
-    this.stream.stop();
+  // `place`: the byte to begin with; the stream itself knows where to go on after a break.
+  #ride(place) {
+    this.place = place;
+    ride(this);
   }
 
-  #take(event) {
+  told(state, status) {
+    if (state === "refused") this.following = false;
+    this.log.told(state === "refused" ? refusal(status) : state);
+  }
+
+  take(event) {
+    if (!this.following) return;
     const data = JSON.parse(event.data);
-    if (event.name === "log") return this.#append(data.offset, bytesOf(data.data));
-    if (event.name === "reset") return this.#reset(data.offset);
-    if (event.name !== "end") return true;
-    this.log.told("ended");
-    this.stream.stop();
-    return false;
+    if (event.name === "log") this.#append(data.offset, bytesOf(data.data));
+    else if (event.name === "reset") this.#reset(data.offset);
+    else if (event.name === "end") {
+      this.following = false;
+      leave(this);
+      this.log.told("ended");
+    }
   }
 
   #append(offset, data) {
@@ -48,7 +54,6 @@ export class Tail {
     pages.feed(data, (text, place) => this.#saw(text, place));
     this.#close();
     this.log.changed();
-    return true;
   }
 
   // The last page is built anew from what the stream tells.
@@ -88,7 +93,6 @@ export class Tail {
     if (good === null) return this.#again();
     if (good.length) this.#append(pages.length, good);
     this.log.changed();
-    return true;
   }
 
   // From the last page's begin on, by the stream.
@@ -96,7 +100,14 @@ export class Tail {
     const { pages, shelf } = this.log;
     shelf.tail = null;
     pages.cutAt(pages.last.offset);
-    queueMicrotask(() => this.stream.start(pages.last.offset));
-    return false;
+    this.#ride(pages.last.offset);
   }
+}
+
+// Base64 as bytes.
+export function bytesOf(text) {
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let n = 0; n < raw.length; n += 1) bytes[n] = raw.charCodeAt(n);
+  return bytes;
 }

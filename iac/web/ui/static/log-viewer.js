@@ -41,17 +41,6 @@ class LogViewer extends Reader {
     document.dispatchEvent(new CustomEvent("toast", { detail: { says: "Copied.", tone: "good" } }));
   }
 
-  // Life
-
-  hidden() {
-    if (!this.follows || !this.begun) return;
-    if (document.hidden) this.leaving = setTimeout(() => this.source.pause(), 30_000);
-    else {
-      clearTimeout(this.leaving);
-      if (this.state !== "ended") this.source.follow();
-    }
-  }
-
   // The page's own stream has told that the task moves: its log may grow again.
   patched() {
     const status = document.querySelector("[data-log-follows]")?.dataset.logFollows;
