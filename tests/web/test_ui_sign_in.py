@@ -10,6 +10,7 @@ import pytest
 from tests.harness.server import TOKEN
 from tests.web.clients import Served
 from tests.web.requests_of import error_of, fresh
+from tests.web.test_api_access import only_one_admin
 from tests.web.visitors import Visitor, visitor
 
 
@@ -143,6 +144,13 @@ def test_a_session_ends_with_its_token(api: Served) -> None:
         assert guest.get("/").status_code == 200
         api.admin.delete(f"/tokens/{made['id']}")
         assert guest.get("/").status_code == 303
+
+
+def test_the_last_admin_cannot_shut_everybody_out(api: Served, anna: Visitor) -> None:
+    answer = anna.asks(f"/tokens/{only_one_admin(api)}/revoke")
+    assert answer.status_code == 409
+    assert "the last token of an admin" in answer.headers["HX-Trigger"]
+    assert anna.get("/tokens").status_code == 200
 
 
 def test_a_script_whose_session_is_over_is_led_to_the_page_that_the_person_sees(api: Served, anna: Visitor) -> None:
