@@ -144,7 +144,10 @@
     form?.closest("dialog")?.close();
   });
   function forgive(form) {
-    for (const place of form.querySelectorAll(".form-error, .field-error")) [place.textContent, place.hidden] = ["", true];
+    for (const place of form.querySelectorAll(".form-error, .field-error")) {
+      [place.textContent, place.hidden] = ["", true];
+      delete place.dataset.tone;
+    }
     for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
   }
   document.addEventListener("reset", (event) => forgive(event.target));
