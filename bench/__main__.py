@@ -135,10 +135,14 @@ def _conditions(terraform: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, less data")
-    parser.add_argument("--only", action="append", choices=list(MEASURES), help="measure this alone; may be repeated")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"measure these alone: {', '.join(MEASURES)}")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="the same; may be repeated")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes")
     chosen = parser.parse_args(arguments)
-    rows = run(chosen.only or list(MEASURES), quick=chosen.quick)
+    names = [*chosen.names, *chosen.only]
+    if unknown := sorted({*names} - {*MEASURES}):
+        parser.error(f"nothing is called {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+    rows = run(names or list(MEASURES), quick=chosen.quick)
     write(chosen.out, rows)
     print(f"\n{table(rows)}\n\n{chosen.out}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from urllib.parse import urljoin
 
 import httpx
@@ -51,7 +52,7 @@ def paths(there: Furnished) -> Mapping[str, str]:
 def rows(server: Server, there: Furnished, *, times: int) -> list[Row]:
     """Each page so many times, in turns, so that none of them has the caches for itself."""
     pages, found = paths(there), list[Row]()
-    with signed_in(server) as user:
+    with closing(signed_in(server)) as user:
         took: dict[str, list[float]] = {name: [] for name in pages}
         for _ in range(WARM_UP + times):
             for name, path in pages.items():

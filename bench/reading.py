@@ -21,14 +21,14 @@ MOST_SECONDS, MOST_MS, MOST_KB = 1.0, 200.0, 250.0
 WITHIN = 600.0
 STEPS = [
     Step("to the top", "top"),
-    Step("scroll to the middle", "middle"),
-    Step("jump to a line", "line", "76543TURN"),
+    Step("scroll far", "scroll", "0.TURN6"),
+    Step("jump to a line", "line", "7TURN5432"),
     Step("search, a match near the top", "search", "[123TURN]"),
     Step("search, its only match at the end", "search", "error: node TURN is gone"),
     Step("search, the same of letters that are all over the log", "search", "error: case TURN of moving it"),
 ]
 GIANT_STEPS = [
-    Step("scroll to the middle", "middle"),
+    Step("scroll far", "scroll", "0.TURN6"),
     Step("jump to it", "line", "2"),
     Step("search, its only match in the middle", "search", "needle-TURN"),
 ]

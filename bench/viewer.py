@@ -20,26 +20,26 @@ SETTLED = """v => new Promise((done) => {
   const look = () => still() && v.querySelector('.log-row') ? done(performance.now()) : requestAnimationFrame(look);
   look();
 })"""
-TIMED = """async (v, [does, argument, settled]) => {
+TIMED = """async (v, [does, argument]) => {
   const places = {
     top: (v) => v.toTop(),
-    middle: (v) => { v.frame.scrollTop = v.frame.scrollHeight / 2; },
+    scroll: (v, part) => { v.frame.scrollTop = v.frame.scrollHeight * part; },
     line: (v, line) => { history.replaceState(null, "", `#L${line}`); return v.goToHash(); },
     search: (v, text) => v.search(text),
   };
-  const still = eval(settled);
+  const settled = SETTLED;
   if (does === "search") {
     v.viewer.toTop();
-    await still(v);
+    await settled(v);
   }
   const began = performance.now();
   await places[does](v.viewer, argument);
   await new Promise((wake) => requestAnimationFrame(wake));
-  await still(v);
+  await settled(v);
   const took = performance.now() - began;
   if (does === "search" && v.viewer.find.matches.length === 0) throw new Error(`${argument} is not found`);
   return took;
-}"""
+}""".replace("SETTLED", SETTLED)
 PAINTED = """() => new Promise((told) => new PerformanceObserver((seen) => {
   for (const entry of seen.getEntriesByName("first-contentful-paint")) told(entry.startTime);
 }).observe({ type: "paint", buffered: true }))"""

@@ -30,12 +30,12 @@ from iac.actors.bell import Bell
 from iac.actors.cancel_watch import cancel_watch
 from iac.actors.departure import detach, stop_slowly
 from iac.actors.dispatcher import Dispatcher, Wakes
+from iac.actors.executing import executor_of, tasks_in
 from iac.actors.fleet import Fleet
 from iac.actors.lease_keeper import lease_keeper
 from iac.actors.live_logs import LiveLogs
 from iac.actors.live_streamer import LiveStreamer, Unbounded
 from iac.actors.local_runner import LocalRunner
-from iac.actors.local_stops import LocalStops
 from iac.actors.log_cleaner import Keeping, log_cleaner
 from iac.actors.log_persister import log_persister
 from iac.actors.news import News
@@ -45,12 +45,8 @@ from iac.domain.agent_session import Times
 from iac.domain.records import LOCAL
 from iac.errors import StartFailed, Unavailable
 from iac.executor.accessor_local import Changes, LocalDataAccessor
-from iac.executor.binaries import Binaries, BinarySettings
-from iac.executor.executor import TerraformExecutor
 from iac.executor.log_spool import Pace
 from iac.executor.run import ExecutorPolicy
-from iac.executor.steps import cli_config_of
-from iac.executor.terraform import machine_environment
 from iac.settings import LogSettings, ServerSettings
 from iac.store import keys, tokens
 from iac.store.database import EX_UNAVAILABLE, Database, open_database
@@ -173,31 +169,6 @@ def _runner_of(program: _Program) -> LocalRunner:
     )
 
 
-def executor_of(program: _Program, accessor: LocalDataAccessor, stops: LocalStops) -> TerraformExecutor:
-    settings, terraform = program.settings, program.settings.terraform
-    binaries = Binaries(
-        BinarySettings(
-            terraform_dir=terraform.directory,
-            download_dir=settings.data_dir / "terraform",
-            mirror_url=terraform.mirror,
-            key_file=terraform.key_file,
-            allow_download=terraform.download,
-            search_path=program.env.get("PATH", os.defpath),
-        )
-    )
-    executor = TerraformExecutor(
-        accessor,
-        binaries,
-        tasks=(settings.data_dir / "tasks").absolute(),
-        machine=machine_environment(program.env, terraform.environment),
-        cli_config=cli_config_of(terraform.cli_config),
-        policy=program.policy,
-        hooks=stops.hooks,
-    )
-    stops.detachable = executor.detachable
-    return executor
-
-
 async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) -> None:
     settings, database = program.settings, program.database
     keyring = open_keyring(settings.secret_key, settings.data_dir)
@@ -228,10 +199,13 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         live,
         news=news,
     )
-    executor = executor_of(program, accessor, local.stops)
+    executor = executor_of(
+        accessor, settings.terraform, program.env, settings.data_dir, policy=program.policy, hooks=local.stops.hooks
+    )
+    local.stops.detachable = executor.detachable
     streamer = LiveStreamer(executor.spool_of, partial(live.heard_here, LOCAL), Unbounded())
     live.reached_here(LOCAL, streamer.hear)
-    work = (settings.data_dir / "tasks").absolute()
+    work = tasks_in(settings.data_dir)
     salvage = Salvage(database, accessor, local.running, program.policy, local.stops, work, changes.moved)
     left = await salvage.begin()
     async with trio.open_nursery() as actors:
@@ -251,11 +225,7 @@ async def _serve(program: _Program, *, task_status: trio.TaskStatus[list[str]]) 
         task_status.started(urls)
         await program.stop.wait()
         await _drain(platform, settings, program.hurry)
-        await fleet.shutdown(within=GRACEFUL)
-        platform.draining.set()
-        platform.log_grew.ring_all()
-        with trio.move_on_after(GRACEFUL + 1):
-            await http_ended.wait()
+        await _close(platform, http_ended)
         actors.cancel_scope.cancel()
 
 
@@ -286,6 +256,15 @@ async def _drain(platform: Platform, settings: ServerSettings, hurry: trio.Event
         nursery.start_soon(go, platform.local, settings.drain_seconds, hurry)
         await platform.local.ended.wait()  # bounded by the ladder and the executor's budgets
         nursery.cancel_scope.cancel()
+
+
+async def _close(platform: Platform, http_ended: trio.Event) -> None:
+    """Says goodbye to agents and browsers; after this nobody is connected."""
+    await platform.fleet.shutdown(within=GRACEFUL)
+    platform.draining.set()
+    platform.log_grew.ring_all()
+    with trio.move_on_after(GRACEFUL + 1):
+        await http_ended.wait()
 
 
 def _tls_of(settings: ServerSettings) -> tuple[str, str] | None:

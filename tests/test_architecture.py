@@ -53,7 +53,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "iac.executor": ABOVE | {"iac.telemetry", "iac.domain", "iac.executor"},
     "iac.executor.accessor_local": ABOVE | {"iac.telemetry", "iac.domain", "iac.executor", "iac.store"},
     "iac.agent_settings": ABOVE | {"iac.settings"},
-    "iac.actors": EXECUTION | {"iac.agent_settings"},
+    "iac.actors": EXECUTION | {"iac.settings", "iac.agent_settings"},
     **dict.fromkeys(SERVERS_ACTORS, SERVER_SIDE),
     "iac.launchers": ABOVE | {"iac.domain", "iac.launchers"},
     "iac.web": SERVER_SIDE | {"iac.web", "iac.web.ui.models"},
@@ -270,6 +270,17 @@ def cycle_in(found: list[Module]) -> list[str]:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_module_keeps_the_rule(rule: Rule) -> None:
     assert [f"{module.name}: {problem}" for module in modules() for problem in rule(module)] == []
+
+
+def lengths(part: str) -> dict[str, int]:
+    """Lines of each file of a part around the product."""
+    files = sorted((ROOT / part).rglob("*.py"))
+    return {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+
+
+@pytest.mark.parametrize("part", ["tests", "bench", "demo"])
+def test_files_around_the_product_are_short_too(part: str) -> None:
+    assert {name: lines for name, lines in lengths(part).items() if lines > LONGEST_FILE} == {}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import trio
 
 from iac.actors.agent_desk import Desk, Parts
 from iac.actors.connection import Line
+from iac.actors.executing import executor_of, tasks_in
 from iac.actors.heartbeat import Pulse, Wake
 from iac.actors.homecoming import Homecoming, tokens_of
 from iac.actors.host import Host
@@ -30,14 +29,10 @@ from iac.errors import IacError
 from iac.executor import undelivered
 from iac.executor.accessor import DataAccessor
 from iac.executor.accessor_remote import Listeners, RemoteDataAccessor
-from iac.executor.binaries import Binaries, BinarySettings
-from iac.executor.executor import TerraformExecutor
 from iac.executor.journal import Journal
 from iac.executor.log_spool import Pace
 from iac.executor.remote_client import AgentClient
 from iac.executor.run import ExecutorPolicy, Hooks
-from iac.executor.steps import cli_config_of
-from iac.executor.terraform import machine_environment
 
 ExecuteWith = Callable[[DataAccessor], Execute]
 """Makes what runs the orders, given the platform that it reports to."""
@@ -97,24 +92,22 @@ def assemble(
     hooks = _hooks(desk)
     accessor = RemoteDataAccessor(client, desk.token_of, boot_id=boot_id, listeners=_listeners(desk))
     if execute_with is None:
-        executor = _executor(settings, accessor, env, replace(policy, log_pace=pace), hooks)
+        executor = executor_of(
+            accessor, settings.terraform, env, settings.data_dir, policy=replace(policy, log_pace=pace), hooks=hooks
+        )
         desk.follow(executor.spool_of, executor.prolong, executor.detachable)
         execute: Execute = executor.execute
     else:
         execute = execute_with(accessor)
     link = Linked(desk, session, parts.line, parts.pulse, parts.wake, route, times, clock)
-    journal = Journal(_tasks_of(settings))
+    journal = Journal(tasks_in(settings.data_dir))
     entries = journal.entries()
     left = RemoteDataAccessor(client, tokens_of(entries), boot_id=boot_id, listeners=_listeners(desk))
     collector = Collector(left, parts.running, policy, hooks)
     homecoming = Homecoming(
-        journal, left, collector, entries, desk.adopt, desk.ended, undelivered.place_beside(_tasks_of(settings))
+        journal, left, collector, entries, desk.adopt, desk.ended, undelivered.place_beside(tasks_in(settings.data_dir))
     )
     return Assembled(link, parts.running, _written_down(journal, desk, execute), homecoming)
-
-
-def _tasks_of(settings: AgentSettings) -> Path:
-    return (settings.data_dir / "tasks").absolute()
 
 
 def _written_down(journal: Journal, desk: Desk, execute: Execute) -> Execute:
@@ -154,29 +147,4 @@ def _listeners(desk: Desk) -> Listeners:
         task_status=desk.task_status,
         log_interval=desk.log_interval,
         reported=desk.reported,
-    )
-
-
-def _executor(
-    settings: AgentSettings, accessor: DataAccessor, env: Mapping[str, str], policy: ExecutorPolicy, hooks: Hooks
-) -> TerraformExecutor:
-    terraform = settings.terraform
-    binaries = Binaries(
-        BinarySettings(
-            terraform_dir=terraform.directory,
-            download_dir=settings.data_dir / "terraform",
-            mirror_url=terraform.mirror,
-            key_file=terraform.key_file,
-            allow_download=terraform.download,
-            search_path=env.get("PATH", os.defpath),
-        )
-    )
-    return TerraformExecutor(
-        accessor,
-        binaries,
-        tasks=_tasks_of(settings),
-        machine=machine_environment(env, terraform.environment),
-        cli_config=cli_config_of(terraform.cli_config),
-        policy=policy,
-        hooks=hooks,
     )

@@ -229,10 +229,9 @@ async def _assign(
     c: Connection, task_id: int, runner_id: str, assignment_id: str, limits: Defaults
 ) -> tuple[Task, str | None]:
     """The assigned task, and the token that goes with it when it is an agent's."""
-    task = await tasks.assign(c, task_id, agent_id=runner_id, assignment_id=assignment_id, defaults=limits)
-    if runner_id == LOCAL:
-        return task, None
-    return task, await assignments.create(c, task_id, task.fence, runner_id, assignment_id, task.phase, task.attempt)
+    if runner_id != LOCAL:
+        return await assignments.hand_out(c, task_id, runner_id, assignment_id, limits)
+    return await tasks.assign(c, task_id, agent_id=LOCAL, assignment_id=assignment_id, defaults=limits), None
 
 
 async def _advance(c: Connection, workspace_id: str) -> bool:
@@ -247,9 +246,12 @@ async def _situation(c: Connection, agents: list[str]) -> tuple[list[Task], date
     """
     found, now = await tasks.waiting_and_running(c)
     pending = {task.workspace_id for task in found if task.status == "pending"}
-    queued = {task.workspace_id for task in found if task.status == "queued" and task.execution_mode == "agent"}
     holders = await _workspaces(c, sorted(pending)) if pending else {}
-    return found, now, holders, await standings.seats(c, agents, sorted(queued)) if agents and queued else []
+    wanted = [task for task in found if task.status == "queued" and task.execution_mode == "agent"]
+    if not agents or not wanted:
+        return found, now, holders, []
+    pools, places = {task.pool_id or "" for task in wanted}, {task.workspace_id for task in wanted}
+    return found, now, holders, await standings.seats(c, agents, sorted(pools), sorted(places))
 
 
 async def _workspaces(c: Connection, ids: list[str]) -> dict[str, Workspace]:

@@ -51,6 +51,18 @@ class Adopt(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Brought:
+    """What was brought home of a run: `state` says what became of its state, None if there was nothing to say.
+
+    `log_wanted`: its log is still to come. `over`: the task has gone on without us.
+    """
+
+    state: str | None
+    log_wanted: bool = False
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Homecoming:
     """`adopt` makes the agent list an assignment as its own; `ended` tells that nothing of it is left to do."""
 
@@ -112,37 +124,37 @@ class Homecoming:
         # That life came to the end of the run; only whether that was heard is not known.
         result = await trio.to_thread.run_sync(workdir.noted_result, place)
         run = Run(order, _blank(order, remembered), place, self.collector.policy, hooks=self.collector.hooks)
-        stored, wanted, over = await self._bring(run, CUT_OFF if result is None else None, remembered.log_max_bytes)
+        brought = await self._bring(run, CUT_OFF if result is None else None, remembered.log_max_bytes)
         # The same one again, but for what was brought meanwhile.
-        result = _result(run, stored) if result is None else replace(result, log=run.log, state_safe=run.state_safe)
-        over |= await self._report(order, result, within=self.collector.policy.report_within)
+        same = None if result is None else replace(result, log=run.log, state_safe=run.state_safe)
+        result = same or _result(run, brought.state)
+        over = await self._report(order, result, within=self.collector.policy.report_within) or brought.over
         # Somebody may have resolved the task meanwhile: then no word about a state that nobody can read changes anything.
         if isinstance(run.state_error, _REFUSED) or (over and isinstance(run.state_error, StateLost)):
             await trio.to_thread.run_sync(self._set_aside, run)
-        elif not run.state_safe or wanted:
+        elif not run.state_safe or brought.log_wanted:
             log.error("a work directory is kept", extra={"directory": str(place.root)})
             return
         await self._forget(order, place)
 
-    async def _bring(self, run: Run, told: str | None, limit: int) -> tuple[str | None, bool, bool]:
-        """Log and state, with `told` in the log. What became of the state, whether the log is still wanted, and whether the
-        task has gone on without us.
-        """
+    async def _bring(self, run: Run, told: str | None, limit: int) -> _Brought:
+        """Log and state, with `told` in the log."""
         ask = partial(self.accessor.log_position, run.order)
         try:
             position = await steps.until_stored(ask, within=self.collector.policy.report_within)
         except _REFUSED:
             # The log is of no use any more. A state may still be.
-            return await self.collector.state(run, told), False, True
+            return _Brought(await self.collector.state(run, told), over=True)
         if position.closed:
-            return await self.collector.state(run, told), False, False
+            return _Brought(await self.collector.state(run, told))
         try:
             stored = await self.collector.log_and_state(run, told, start=position.next_offset, limit=limit)
         except (OSError, ValueError, msgspec.DecodeError) as error:
             # What must be masked in it cannot be read, for one. The state matters more.
             log.error("a log cannot be sent", extra={"task_id": run.order.task_id, "error": str(error)})
-            return await self.collector.state(run, None), True, False
-        return stored, run.log is None and (run.spool is None or run.spool.refused is None), False
+            return _Brought(await self.collector.state(run, None), log_wanted=True)
+        refused = run.spool is not None and run.spool.refused is not None
+        return _Brought(stored, log_wanted=run.log is None and not refused)
 
     def _set_aside(self, run: Run) -> None:
         """States are taken from everybody for a week after the task's end: what is refused now is refused for ever."""

@@ -12,35 +12,19 @@ moves a task. Numbers T1…T17 are the transitions of the protocol's specificati
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import assert_never
 
 import msgspec
 from msgspec.structs import replace
 
 from iac.domain import cancelling
-from iac.domain.ladder import FORCE_AFTER, OWN_REASONS, StopReport
+from iac.domain.decision import Decision, Effect, end, need, newer_fence, same_fence, to_apply
+from iac.domain.ladder import FORCE_AFTER, StopReport
 from iac.domain.limits import Limits
-from iac.domain.records import FINAL, Confirmation, Task
+from iac.domain.records import Confirmation, Status, Task
+from iac.domain.reporting import lose, report
 from iac.domain.work import Result
-from iac.errors import AlreadyFinal, Fenced, IllegalTransition, PlanStale
-
-MAX_ATTEMPTS = 2
-"""A plan whose runner vanished is tried this often in all; an apply never twice."""
-
-
-class Effect(StrEnum):
-    """What the same transaction (or, for `STOP`, the caller after it) has to do."""
-
-    RELEASE_LOCK = "release_lock"
-    HOLD_LOCK = "hold_lock"  # the outcome is unknown: the lock stays, with a reason that says so
-    STATE_UNCERTAIN = "state_uncertain"
-    STOP = "stop"  # somebody runs it: tell them to stop
-
-
-class Decision(msgspec.Struct, frozen=True):
-    task: Task
-    effects: tuple[Effect, ...] = ()
+from iac.errors import PlanStale
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -142,6 +126,11 @@ class Resolve(Event, frozen=True, kw_only=True):
     unlock: bool
 
 
+def begin(*, goes: bool, now: datetime) -> tuple[Status, datetime | None]:
+    """How a task begins, and since when it is queued: with T1 at once if nothing stands before it."""
+    return ("queued", now) if goes else ("pending", None)
+
+
 def decide(task: Task, event: Event, now: datetime) -> Decision:
     """What `event` makes of `task`.
 
@@ -150,7 +139,7 @@ def decide(task: Task, event: Event, now: datetime) -> Decision:
     """
     match event:
         case Queue():
-            _need(task, "pending", by="queue")
+            need(task, "pending", by="queue")
             return Decision(replace(task, status="queued", queued_at=now))
         case Assign():
             return _assign(task, event, now)
@@ -163,17 +152,17 @@ def decide(task: Task, event: Event, now: datetime) -> Decision:
         case Cancel():
             return _cancel(task, event, now)
         case Stopping():
-            _same_fence(task, event.fence)
+            same_fence(task, event.fence)
             return Decision(cancelling.stepped(task, event.report, now))
         case Discard():
-            _need(task, "planned", by="discard")
-            return _end(task, "cancelled", now, outcome="discarded", reason="discarded", detail=event.comment or None)
+            need(task, "planned", by="discard")
+            return end(task, "cancelled", now, outcome="discarded", reason="discarded", detail=event.comment or None)
         case Confirm():
             return _confirm(task, event, now)
         case Report():
-            return _report(task, event, now)
+            return report(task, event.fence, event.result, now)
         case Lose():
-            return _lose(task, event, now)
+            return lose(task, event.fence, event.reason, event.detail, now, retry=event.retry)
         case Heard():
             return _heard(task, event)
         case Resolve():
@@ -182,38 +171,9 @@ def decide(task: Task, event: Event, now: datetime) -> Decision:
             assert_never(event)  # type: ignore[arg-type]
 
 
-def _need(task: Task, *allowed: str, by: str) -> None:
-    if task.status in allowed:
-        return
-    if task.status in FINAL:
-        raise AlreadyFinal(f"Task {task.id} is already {task.status}; nothing changes any more.", status=task.status)
-    raise IllegalTransition(
-        f"Task {task.id} is {task.status}: {by} is possible only while it is {' or '.join(allowed)}.",
-        status=task.status,
-        allowed=list(allowed),
-    )
-
-
-def _same_fence(task: Task, fence: int) -> None:
-    if fence != task.fence:
-        raise Fenced(
-            f"Assignment {fence} of task {task.id} was taken away; the current one is {task.fence}.", fence=task.fence
-        )
-
-
-def _end(task: Task, status: str, now: datetime, **facts: object) -> Decision:
-    done = replace(cancelling.over(task, now), status=status, finished_at=now, stage=None, **facts)
-    return Decision(done, (Effect.RELEASE_LOCK,) if task.takes_lock else ())
-
-
-def _newer_fence(task: Task, fence: int) -> None:
-    if fence <= task.fence:
-        raise Fenced(f"Fence {fence} is not above {task.fence}, the present one of task {task.id}.", fence=task.fence)
-
-
 def _assign(task: Task, event: Assign, now: datetime) -> Decision:
-    _need(task, "queued", by="assign")
-    _newer_fence(task, event.fence)
+    need(task, "queued", by="assign")
+    newer_fence(task, event.fence)
     if task.phase == "plan":
         task = replace(task, plan_digest=None, has_changes=None)  # what an earlier attempt stored is not this one's
     return Decision(
@@ -234,24 +194,24 @@ def _assign(task: Task, event: Assign, now: datetime) -> Decision:
 
 
 def _queue_timeout(task: Task, event: QueueTimeout, now: datetime) -> Decision:
-    _need(task, "queued", by="queue timeout")
+    need(task, "queued", by="queue timeout")
     detail = f"No runner took the task within {event.after}."
-    return _end(task, "failed", now, reason="queue_timeout", detail=detail)
+    return end(task, "failed", now, reason="queue_timeout", detail=detail)
 
 
 def _claim(task: Task, event: Claim, now: datetime) -> Decision:
-    _same_fence(task, event.fence)
+    same_fence(task, event.fence)
     if task.claimed_at is not None and task.status in ("running", "cancelling"):
         return Decision(task)
-    _need(task, "assigned", by="claim")
+    need(task, "assigned", by="claim")
     return Decision(
         replace(task, status="running", claimed_at=now, started_at=task.started_at or now, reason=None, detail=None)
     )
 
 
 def _unassign(task: Task, event: Unassign) -> Decision:
-    _same_fence(task, event.fence)
-    _need(task, "assigned", by="giving it back")
+    same_fence(task, event.fence)
+    need(task, "assigned", by="giving it back")
     return Decision(replace(task, status="queued", agent_id=None, assignment_id=None, attempt=task.attempt - 1))
 
 
@@ -262,9 +222,9 @@ def _cancel(task: Task, event: Cancel, now: datetime) -> Decision:
     if task.status in ("pending", "queued", "planned", "assigned"):
         # Assigned and not yet claimed: nothing has happened that would have to be undone (T7).
         stop = (Effect.STOP,) if task.status == "assigned" else ()
-        ended = _end(asked, "cancelled", now, reason=event.reason)
+        ended = end(asked, "cancelled", now, reason=event.reason)
         return Decision(ended.task, ended.effects + stop)
-    _need(task, "running", "cancelling", "lost", by="cancel")
+    need(task, "running", "cancelling", "lost", by="cancel")
     if event.force:
         cancelling.refuse_force(task, confirmed=event.confirmed, after_s=event.force_after_s, now=now)
     if task.cancel_id is None:
@@ -275,123 +235,29 @@ def _cancel(task: Task, event: Cancel, now: datetime) -> Decision:
 
 
 def _confirm(task: Task, event: Confirm, now: datetime) -> Decision:
-    _need(task, "planned", by="confirm")
+    need(task, "planned", by="confirm")
     if event.plan_digest != task.plan_digest:
         raise PlanStale(
             f"The plan of task {task.id} is another one than the one you looked at; look again.",
             plan_digest=task.plan_digest,
         )
     by = Confirmation(by=event.by, at=now, comment=event.comment, plan_digest=event.plan_digest)
-    return Decision(_to_apply(task, by, now))
-
-
-def _to_apply(task: Task, by: Confirmation, now: datetime) -> Task:
-    return replace(
-        task,
-        status="queued",
-        phase="apply",
-        confirmation=by,
-        queued_at=now,
-        agent_id=None,
-        assignment_id=None,
-        claimed_at=None,
-        attempt=0,
-        stage=None,
-    )
-
-
-def _report(task: Task, event: Report, now: datetime) -> Decision:
-    result = event.result
-    if task.result_id == result.result_id:
-        return Decision(task)
-    _same_fence(task, event.fence)
-    _need(task, "running", "cancelling", "lost", by="report")
-    _fits_phase(task, result)
-    reported = replace(
-        task,
-        result_id=result.result_id,
-        exit_code=result.exit_code,
-        signal=result.signal,
-        state_safe=result.state_safe,
-        reason=result.reason,
-        detail=result.detail,
-    )
-    if result.status == "planned":
-        return _planned(reported, now)
-    if task.phase == "apply" and not result.state_safe:
-        return _strand(reported, result.reason or "state_not_stored", result.detail)
-    status = result.status
-    if status == "cancelled" and task.cancel_id is None and result.reason not in OWN_REASONS:
-        # Nobody asked: whatever interrupted it is a failure, not a wish.
-        status = "failed"
-        reported = replace(reported, reason=result.reason or "interrupted")
-    elif status == "cancelled":
-        reported = replace(reported, reason=result.reason or task.cancel_reason)
-    return _end(reported, status, now, outcome=result.outcome)
-
-
-def _fits_phase(task: Task, result: Result) -> None:
-    """An apply that called itself planned would be queued, and run, once more."""
-    if result.status == ("planned" if task.phase == "apply" else "succeeded"):
-        raise IllegalTransition(
-            f"Task {task.id} is in its {task.phase} phase, which cannot end as {result.status}.", status=task.status
-        )
-
-
-def _planned(task: Task, now: datetime) -> Decision:
-    if task.status == "cancelling" and not cancelling.in_vain(task):
-        # The plan is stored, but it was asked to stop: it must not wait for, or even get, an approval.
-        return _end(task, "cancelled", now, reason=task.cancel_reason)
-    digest = task.plan_digest
-    if digest is None:
-        # Only a stored plan counts; without one "no changes" would be a guess.
-        raise IllegalTransition(f"Task {task.id} has no stored plan; store it, then report it.", status=task.status)
-    task = replace(cancelling.never_asked(task), planned_at=now, reason=None, detail=None)
-    if task.action == "plan":
-        outcome = "planned" if task.has_changes else "planned_and_finished"
-        return _end(task, "succeeded", now, outcome=outcome)
-    if not task.has_changes:
-        return _end(task, "succeeded", now, outcome="planned_and_finished")
-    if task.auto_apply:
-        by = Confirmation(by="auto-apply", at=now, comment="", plan_digest=digest)
-        return Decision(_to_apply(task, by, now))
-    return Decision(replace(task, status="planned", agent_id=None, assignment_id=None, stage=None))
-
-
-def _strand(task: Task, reason: str, detail: str | None) -> Decision:
-    lost = replace(task, status="lost", reason=reason, detail=detail, stage=None)
-    return Decision(lost, (Effect.HOLD_LOCK, Effect.STATE_UNCERTAIN))
-
-
-def _lose(task: Task, event: Lose, now: datetime) -> Decision:
-    _same_fence(task, event.fence)
-    _need(task, "running", "cancelling", by="giving it up")
-    if task.phase == "apply":
-        return _strand(task, event.reason, event.detail)
-    if task.cancel_id is not None:
-        ends_as = "failed" if task.cancel_reason == "timeout" else "cancelled"
-        return _end(task, ends_as, now, reason=task.cancel_reason, detail=event.detail)
-    if event.retry and task.attempt < MAX_ATTEMPTS:
-        again = replace(
-            task, status="queued", queued_at=now, agent_id=None, assignment_id=None, claimed_at=None, stage=None
-        )
-        return Decision(replace(again, reason=event.reason, detail=event.detail))
-    return _end(task, "failed", now, reason=event.reason, detail=event.detail)
+    return Decision(to_apply(task, by, now))
 
 
 def _heard(task: Task, event: Heard) -> Decision:
-    _same_fence(task, event.fence)
+    same_fence(task, event.fence)
     if task.status in ("running", "cancelling"):
         return Decision(task)
-    _need(task, "lost", by="taking it up again")
+    need(task, "lost", by="taking it up again")
     if task.cancel_id is not None:
         return Decision(replace(task, status="cancelling", reason=None, detail=None), (Effect.STOP,))
     return Decision(replace(task, status="running", reason=None, detail=None))
 
 
 def _resolve(task: Task, event: Resolve, now: datetime) -> Decision:
-    _need(task, "lost", by="resolve")
-    _newer_fence(task, event.fence)
+    need(task, "lost", by="resolve")
+    newer_fence(task, event.fence)
     detail = f"Resolved by {event.by}" + (f": {event.comment}" if event.comment else ".")
     done = replace(
         task, status="failed", finished_at=now, stage=None, fence=event.fence, reason=task.reason, detail=detail

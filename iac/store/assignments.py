@@ -11,17 +11,25 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from iac.domain.agent_tokens import Scope, looks_like, may_read, scope_now, token_hash
-from iac.domain.records import AssignmentRecord, Phase
+from iac.domain.limits import Defaults
+from iac.domain.records import AssignmentRecord, Phase, Task
 from iac.errors import Gone, NotFound
-from iac.store import audit
+from iac.store import audit, tasks
 from iac.store.database import Connection, Row
 from iac.store.identity import new_agent_token
+from iac.store.together import Along
 
 _COLUMNS = """
     s.id AS assignment_id, s.task_id, t.workspace_id, s.fence, s.agent_id, a.pool_id, s.phase, s.attempt, s.scope,
     t.status AS task_status, t.fence = s.fence AS current, s.boot_id, s.reads, s.first_read_at, s.created_at,
     s.accepted_at, s.ended_at, now() - t.finished_at AS over_for
 """
+_KEPT = Along(
+    "kept",
+    """INSERT INTO assignment (id, task_id, fence, agent_id, phase, attempt, scope)
+       SELECT assignment_id, id, fence, agent_id, phase, attempt, 'full' FROM done RETURNING fence""",
+)
+_GIVEN = ("given", "INSERT INTO task_token (hash, fence) SELECT :token, fence FROM kept")
 _FROM = "FROM assignment s JOIN task t ON t.id = s.task_id LEFT JOIN agent a ON a.id = s.agent_id"
 
 
@@ -37,34 +45,24 @@ def _from_row(row: Row) -> AssignmentRecord:
     return AssignmentRecord(**values)
 
 
-async def create(  # noqa: PLR0917 - the columns, in their order
-    c: Connection, task_id: int, fence: int, agent_id: str, assignment_id: str, phase: Phase, attempt: int
-) -> str:
-    """Keeps the assignment, in the transaction that moved the task. The task token, which nobody can read again."""
+async def hand_out(
+    c: Connection, task_id: int, agent_id: str, assignment_id: str, defaults: Defaults | None = None
+) -> tuple[Task, str]:
+    """T3 for an agent: the task, and the token that goes with its order, which nobody can read again.
+
+    Raises as `tasks.assign`.
+    """
     token = new_agent_token("task")
-    await c.run(
-        """WITH made AS (INSERT INTO assignment (id, task_id, fence, agent_id, phase, attempt, scope)
-                         VALUES (:id, :task_id, :fence, :agent_id, :phase, :attempt, 'full') RETURNING fence)
-           INSERT INTO task_token (hash, fence) SELECT :hash, fence FROM made""",
-        id=assignment_id,
-        task_id=task_id,
-        fence=fence,
-        agent_id=agent_id,
-        phase=phase,
-        attempt=attempt,
-        hash=token_hash(token),
+
+    def along(task: Task) -> Sequence[Along]:
+        facts = {"fence": task.fence, "assignment": assignment_id, "phase": task.phase, "attempt": task.attempt}
+        noted = audit.along(agent_id, "task.assign", f"task-{task_id}", **facts)
+        return [_KEPT, Along(*_GIVEN, {"token": token_hash(token)}), noted]
+
+    task = await tasks.assign(
+        c, task_id, agent_id=agent_id, assignment_id=assignment_id, defaults=defaults, along=along
     )
-    await audit.note(
-        c,
-        agent_id,
-        "task.assign",
-        f"task-{task_id}",
-        fence=fence,
-        assignment=assignment_id,
-        phase=phase,
-        attempt=attempt,
-    )
-    return token
+    return task, token
 
 
 async def reissue(c: Connection, fence: int) -> str:

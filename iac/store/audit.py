@@ -8,6 +8,7 @@ import msgspec
 
 from iac.domain.records import AuditEntry
 from iac.store.database import Connection
+from iac.store.together import Along
 
 
 async def note(c: Connection, actor: str, verb: str, subject: str, **facts: object) -> None:
@@ -18,6 +19,21 @@ async def note(c: Connection, actor: str, verb: str, subject: str, **facts: obje
         verb=verb,
         subject=subject,
         facts=msgspec.json.encode(facts).decode(),
+    )
+
+
+def along(actor: str, verb: str, subject: str, **facts: object) -> Along:
+    """The same, in the very statement of the deed: nothing is noted where nothing was done."""
+    return Along(
+        "noted",
+        """INSERT INTO audit (actor, verb, subject, facts)
+           SELECT :note_actor, :note_verb, :note_subject, :note_facts FROM done""",
+        {
+            "note_actor": actor,
+            "note_verb": verb,
+            "note_subject": subject,
+            "note_facts": msgspec.json.encode(facts).decode(),
+        },
     )
 
 

@@ -124,16 +124,28 @@ class Source(msgspec.Struct, frozen=True):
     tf_code: Mapping[str, Any] | None = None
 
 
+OF_WORKSPACE = """(SELECT ROW(v.digest, v.archive IS NOT NULL, v.source) FROM configuration v
+                 WHERE v.id = w.configuration_id)"""
+"""The columns of `source_of`, in a statement that reads a workspace `w`."""
+
+
 async def source(c: Connection, configuration_id: str | None) -> Source:
+    """Likewise of one version, whichever is current."""
     if configuration_id is None:
         return Source()
-    row = await c.first(
-        "SELECT digest, archive IS NOT NULL AS packed, source FROM configuration WHERE id = :id", id=configuration_id
+    return source_of(
+        await c.value(
+            "SELECT ROW(digest, archive IS NOT NULL, source) FROM configuration WHERE id = :id", id=configuration_id
+        )
     )
-    if row is None:
+
+
+def source_of(found: Sequence[Any] | None) -> Source:
+    """What `OF_WORKSPACE` has given."""
+    if found is None:
         return Source()
-    tf_code = None if row["source"] is None else json.loads(row["source"])
-    return Source(digest=row["digest"], packed=row["packed"], tf_code=tf_code)
+    digest, packed, tf_code = found
+    return Source(digest=digest, packed=packed, tf_code=None if tf_code is None else json.loads(tf_code))
 
 
 async def archive_by_digest(c: Connection, workspace_id: str, digest: str) -> bytes | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from datetime import datetime
+from collections.abc import Mapping
 
 import msgspec
 
 from iac.domain.bundles import Inputs, decode_bundle, encode_bundle, freeze
-from iac.domain.records import Action, Task, Workspace
+from iac.domain.lifecycle import begin
+from iac.domain.records import APPLYING, Action, Task, Workspace
 from iac.domain.work import Bundle
 from iac.errors import Conflict, Invalid, NotFound, PlanStale
-from iac.store import audit, configurations, plans, resources, tasks, variables, workspaces
-from iac.store.database import Connection
+from iac.store import audit, configurations, plans, resources, tasks, together, variables, workspaces
+from iac.store.database import Connection, Row
 from iac.store.sealing import Keyring
+from iac.store.together import Along
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,68 +46,109 @@ async def create(
     """
     held = await workspaces.hold(c, workspace)
     digest_of_request = None if key is None else hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
-    if key is not None and (made := await _made_before(c, held, by, key, digest_of_request)) is not None:
-        return made
+    found = await _found(c, held.id, by, key)
+    if found["made_before"] is not None:
+        then_id, then_digest = found["made_before"]
+        return await _made_before(c, then_id, then_digest, digest_of_request)
     if asked.plan_task_id is not None:
         encoded, planned = await _inputs_of_plan(c, keyring, held, asked.plan_task_id)
     else:
-        encoded, planned = await _fresh_inputs(c, keyring, held, asked), None
-    task_id: int = await c.value("SELECT nextval(pg_get_serial_sequence('task', 'id'))")
+        encoded, planned = encode_bundle(_frozen(held, asked, found, keyring)), None
+    task_id: int = found["task_id"]
+    free = held.lock is None and not found["others_wait"]
+    goes = asked.action not in APPLYING or (free and await _take_lock(c, held.id, task_id, asked, by))
+    status, queued_at = begin(goes=goes, now=found["clock"])
     bundle, digest = encoded
-    await c.run(
-        """INSERT INTO task (id, workspace_id, action, phase, status, execution_mode, priority, auto_apply, targets,
-                             replace, message, created_by, bundle_digest, bundle, terraform_version, plan_task_id,
-                             retry_of, plan_digest, has_changes, pool_id, request_key, request_digest)
-           OVERRIDING SYSTEM VALUE
-           VALUES (:id, :workspace_id, :action, :phase, 'pending', :execution_mode, :priority, :auto_apply, :targets,
-                   :replace, :message, :by, :digest, :bundle, :terraform_version, :plan_task_id,
-                   :retry_of, :plan_digest, :has_changes, :pool_id, :request_key, :request_digest)""",
-        id=task_id,
-        workspace_id=held.id,
-        action=asked.action,
-        phase="plan" if planned is None else "apply",
-        execution_mode=held.execution_mode,
-        priority=asked.priority,
-        auto_apply=_auto_apply(held, asked),
-        targets=list(asked.targets),
-        replace=list(asked.replace),
-        message=asked.message,
-        by=by,
-        digest=digest,
-        bundle=keyring.seal(zlib.compress(bundle, 1), _purpose(task_id)),
-        terraform_version=held.terraform_version,
-        plan_task_id=asked.plan_task_id,
-        retry_of=asked.retry_of,
-        plan_digest=None if planned is None else planned.plan_digest,
-        has_changes=None if planned is None else planned.has_changes,
-        pool_id=held.pool_id if held.execution_mode == "agent" else None,
-        request_key=key,
-        request_digest=digest_of_request,
+    columns = _columns(held, asked, planned) | {
+        "id": task_id,
+        "status": status,
+        "queued_at": queued_at,
+        "created_by": by,
+        "bundle": keyring.seal(zlib.compress(bundle, 1), _purpose(task_id)),
+        "bundle_digest": digest,
+        "request_key": key,
+        "request_digest": digest_of_request,
+    }
+    noted = audit.along(by, "task.create", f"task-{task_id}", workspace=held.id, action=asked.action)
+    made = await _insert(c, columns, noted)
+    if goes or held.lock is not None:
+        return made
+    return (await tasks.advance(c, held.id)).get(task_id) or made
+
+
+def _columns(workspace: Workspace, asked: NewTask, planned: Task | None) -> dict[str, object]:
+    """What follows from what is asked for, and from where."""
+    return {
+        "workspace_id": workspace.id,
+        "action": asked.action,
+        "phase": "plan" if planned is None else "apply",
+        "execution_mode": workspace.execution_mode,
+        "priority": asked.priority,
+        "auto_apply": _auto_apply(workspace, asked),
+        "targets": list(asked.targets),
+        "replace": list(asked.replace),
+        "message": asked.message,
+        "terraform_version": workspace.terraform_version,
+        "plan_task_id": asked.plan_task_id,
+        "retry_of": asked.retry_of,
+        "plan_digest": None if planned is None else planned.plan_digest,
+        "has_changes": None if planned is None else planned.has_changes,
+        "pool_id": workspace.pool_id if workspace.execution_mode == "agent" else None,
+    }
+
+
+async def _insert(c: Connection, columns: Mapping[str, object], noted: Along) -> Task:
+    row = await together.write(
+        c,
+        f"""INSERT INTO task ({", ".join(columns)}) OVERRIDING SYSTEM VALUE
+            VALUES ({", ".join(f":{name}" for name in columns)}) RETURNING *""",
+        columns,
+        [noted],
+        answer=f"SELECT {tasks.COLUMNS} FROM done t JOIN workspace w ON w.id = t.workspace_id",
     )
-    await audit.note(c, by, "task.create", f"task-{task_id}", workspace=held.id, action=asked.action)
-    queued = await tasks.advance(c, held.id)
-    return queued.get(task_id) or await tasks.get(c, task_id)
+    if row is None:
+        raise NotFound("the task was not stored")
+    return tasks.from_row(row)
 
 
-async def _made_before(c: Connection, workspace: Workspace, by: str, key: str, digest: str | None) -> Task | None:
-    """The task of an earlier request; the workspace is held, so no other one is on its way. Raises Invalid."""
+async def _found(c: Connection, workspace_id: str, by: str, key: str | None) -> Row:
+    """What a new task in this workspace is made from, and its id. A statement of its own, after the one that holds the
+    workspace: so it sees what those have done for whom that one had to wait.
+    """
     row = await c.first(
-        """SELECT id, request_digest FROM task
-           WHERE workspace_id = :workspace AND created_by = :by AND request_key = :key""",
-        workspace=workspace.id,
+        f"""SELECT now() AS now, clock_timestamp() AS clock, w.lock_hcl,
+                   nextval(pg_get_serial_sequence('task', 'id')) AS task_id,
+                   EXISTS (SELECT FROM task t WHERE t.workspace_id = w.id AND t.status = 'pending') AS others_wait,
+                   (SELECT ROW(t.id, t.request_digest) FROM task t WHERE t.workspace_id = w.id AND t.created_by = :by
+                    AND t.request_key = :key) AS made_before,
+                   {configurations.OF_WORKSPACE} AS source,
+                   {resources.OF_WORKSPACE} AS resources,
+                   {variables.OF_WORKSPACE} AS variables
+            FROM workspace w WHERE w.id = :id""",
+        id=workspace_id,
         by=by,
         key=key,
     )
     if row is None:
-        return None
-    if row["request_digest"] != digest:
+        raise NotFound(f"There is no workspace {workspace_id!r}.")
+    return row
+
+
+async def _made_before(c: Connection, task_id: int, asked_then: str, asked_now: str | None) -> Task:
+    """The task of an earlier request; the workspace is held, so no other one is on its way. Raises Invalid."""
+    if asked_then != asked_now:
         raise Invalid(
-            f"This Idempotency-Key was used for task {row['id']}, which was asked for otherwise; use a new key for each "
+            f"This Idempotency-Key was used for task {task_id}, which was asked for otherwise; use a new key for each "
             "new request.",
             path="Idempotency-Key",
             code="idempotency_key_reused",
         )
-    return await tasks.get(c, row["id"])
+    return await tasks.get(c, task_id)
+
+
+async def _take_lock(c: Connection, workspace_id: str, task_id: int, asked: NewTask, by: str) -> bool:
+    reason = tasks.lock_reason(asked.action, by, asked.message)
+    return await workspaces.take_lock(c, workspace_id, "task", str(task_id), reason) is not None
 
 
 def _auto_apply(workspace: Workspace, asked: NewTask) -> bool:
@@ -114,17 +157,16 @@ def _auto_apply(workspace: Workspace, asked: NewTask) -> bool:
     return asked.action == "apply" or workspace.auto_apply
 
 
-async def _fresh_inputs(c: Connection, keyring: Keyring, workspace: Workspace, asked: NewTask) -> tuple[bytes, str]:
-    source = await configurations.source(c, workspace.configuration_id)
-    found = await resources.listed(c, workspace.id)
-    if source.digest is None and not found:
+def _frozen(workspace: Workspace, asked: NewTask, found: Row, keyring: Keyring) -> Bundle:
+    source = configurations.source_of(found["source"])
+    kept = resources.all_of(found["resources"])
+    if source.digest is None and not kept:
         raise Conflict(
             f"Workspace {workspace.name} has no configuration yet; upload one first "
             "(PUT …/configuration, or `iac run plan --dir .`).",
             code="no_configuration",
         )
-    now, lock_hcl = await _time_and_lock(c, workspace)
-    bundle = freeze(
+    return freeze(
         Inputs(
             workspace=workspace,
             action=asked.action,
@@ -132,20 +174,12 @@ async def _fresh_inputs(c: Connection, keyring: Keyring, workspace: Workspace, a
             replace=asked.replace,
             archive_digest=source.digest if source.packed else None,
             tf_code=source.tf_code,
-            resources=tuple(found),
-            variables=await variables.for_bundle(c, keyring, workspace.id),
-            lock_hcl=lock_hcl,
-            now=now,
+            resources=kept,
+            variables=variables.in_clear(found["variables"], keyring),
+            lock_hcl=found["lock_hcl"],
+            now=found["now"],
         )
     )
-    return encode_bundle(bundle)
-
-
-async def _time_and_lock(c: Connection, workspace: Workspace) -> tuple[datetime, bytes | None]:
-    row = await c.first("SELECT now() AS now, lock_hcl FROM workspace WHERE id = :id", id=workspace.id)
-    if row is None:
-        raise NotFound(f"There is no workspace {workspace.id!r}.")
-    return row["now"], row["lock_hcl"]
 
 
 async def _inputs_of_plan(

@@ -220,9 +220,7 @@ class LogCache:
         Raises Gone (log_expired) for a log that was deleted because it was old, Unavailable.
         """
         for _ in range(ATTEMPTS):
-            rows = await self._database.read(logs.streams, task_id)
-            if any(row.expired_at is not None for row in rows):
-                raise Gone("The log is older than logs are kept here; it was deleted.", code="log_expired")
+            rows = await self.streams(task_id)
             ends = [0]
             for row in rows:
                 ends.append(ends[-1] + row.length)
@@ -237,6 +235,13 @@ class LogCache:
             else:
                 return Part(offset, b"".join(pieces), ends[-1], rows[-1].state if rows else "open")
         raise Unavailable("The log cannot be read now; try again.")
+
+    async def streams(self, task_id: int) -> list[LogStream]:
+        """What the log is made of. Raises Gone (log_expired)."""
+        rows = await self._database.read(logs.streams, task_id)
+        if any(row.expired_at is not None for row in rows):
+            raise Gone("The log is older than logs are kept here; it was deleted.", code="log_expired")
+        return rows
 
     # The end
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,17 @@ from iac.store.identity import new_id
 
 def _from_row(row: Row) -> Resource:
     return Resource(**{**row, "body": msgspec.json.decode(row["body"])})
+
+
+_COLUMNS = Resource.__struct_fields__
+OF_WORKSPACE = f"""ARRAY(SELECT ROW({", ".join(f"r.{name}" for name in _COLUMNS)}) FROM resource r
+                 WHERE r.workspace_id = w.id ORDER BY r.mode DESC, r.type, r.name)"""
+"""All of them, in a statement that reads a workspace `w`; for `all_of`."""
+
+
+def all_of(found: Iterable[Sequence[Any]]) -> tuple[Resource, ...]:
+    """What `OF_WORKSPACE` has given."""
+    return tuple(_from_row(dict(zip(_COLUMNS, each, strict=True))) for each in found)
 
 
 async def create(

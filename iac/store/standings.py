@@ -11,6 +11,7 @@ from iac.domain.lifecycle import Cancel, Event, Heard, Lose, Stopping, Unassign
 from iac.domain.pool_waits import PoolOutlook
 from iac.domain.standings import Standing
 from iac.domain.work import Result
+from iac.errors import NotFound
 from iac.store import tasks
 from iac.store.database import Connection, Row
 from iac.store.tasks import Moved
@@ -120,17 +121,41 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: frozenset[str]
 
 
-async def seats(c: Connection, agent_ids: Sequence[str], workspaces: Sequence[str]) -> list[Seat]:
-    """Of those of the agents that are not retired, in the order of their ids."""
-    rows = await c.all(
-        """SELECT a.id AS agent_id, a.pool_id, a.plan_limit, p.apply_exclusivity = 'agent' AS exclusive,
-                  a.approved AND NOT a.draining AND k.revoked_at IS NULL AS takes_tasks
-           FROM agent a JOIN agent_pool p ON p.id = a.pool_id LEFT JOIN pool_token k ON k.id = a.pool_token_id
-           WHERE a.id = ANY(:ids) AND a.retired_at IS NULL ORDER BY a.id""",
+async def seats(c: Connection, agent_ids: Sequence[str], pools: Sequence[str], workspaces: Sequence[str]) -> list[Seat]:
+    """Of those of the agents that are in one of these pools and not retired, in the order of their ids.
+
+    What a pool may serve is the rule of iac.store.pools.may_serve, for many at once.
+    """
+    row = await c.first(
+        """SELECT ARRAY(SELECT ROW(a.id, a.pool_id, a.plan_limit, p.apply_exclusivity = 'agent',
+                                   a.approved AND NOT a.draining AND k.revoked_at IS NULL)
+                        FROM agent a JOIN agent_pool p ON p.id = a.pool_id
+                        LEFT JOIN pool_token k ON k.id = a.pool_token_id
+                        WHERE a.id = ANY(:ids) AND a.pool_id = ANY(:pools) AND a.retired_at IS NULL ORDER BY a.id) AS seats,
+                  ARRAY(SELECT ROW(w.pool_id, w.id) FROM workspace w
+                        JOIN pool_workspace x ON x.workspace_id = w.id AND x.pool_id = w.pool_id
+                        WHERE w.pool_id = ANY(:pools) AND w.id = ANY(:workspaces)) AS served""",
         ids=list(agent_ids),
+        pools=list(pools),
+        workspaces=list(workspaces),
     )
-    served = await _served(c, {row["pool_id"] for row in rows}, workspaces)
-    return [Seat(**row, workspaces=frozenset(served[row["pool_id"]])) for row in rows]
+    if row is None:
+        raise NotFound("no seats were read")
+    served = defaultdict[str, set[str]](set)
+    for pool_id, workspace_id in row["served"]:
+        served[pool_id].add(workspace_id)
+    frozen = defaultdict[str, frozenset[str]](frozenset, {each: frozenset(found) for each, found in served.items()})
+    return [
+        Seat(
+            agent_id=agent_id,
+            pool_id=pool_id,
+            plan_limit=plan_limit,
+            exclusive=exclusive,
+            takes_tasks=takes_tasks,
+            workspaces=frozen[pool_id],
+        )
+        for agent_id, pool_id, plan_limit, exclusive, takes_tasks in row["seats"]
+    ]
 
 
 async def outlooks(c: Connection, pools: Sequence[str], workspaces: Sequence[str]) -> dict[str, PoolOutlook]:
@@ -155,21 +180,6 @@ async def outlooks(c: Connection, pools: Sequence[str], workspaces: Sequence[str
         )
         for row in rows
     }
-
-
-async def _served(c: Connection, pools: Collection[str], workspaces: Sequence[str]) -> dict[str, set[str]]:
-    """The rule of iac.store.pools.may_serve, for many at once."""
-    rows = await c.all(
-        """SELECT w.pool_id, w.id FROM workspace w
-           JOIN pool_workspace a ON a.workspace_id = w.id AND a.pool_id = w.pool_id
-           WHERE w.pool_id = ANY(:pools) AND w.id = ANY(:workspaces)""",
-        pools=list(pools),
-        workspaces=list(workspaces),
-    )
-    found = defaultdict[str, set[str]](set)
-    for row in rows:
-        found[row["pool_id"]].add(row["id"])
-    return found
 
 
 def _from_row(row: Row) -> Standing:

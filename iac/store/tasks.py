@@ -6,19 +6,21 @@ Lock order, everywhere: the workspace's row, then the task's.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from iac.domain.decision import Decision, Effect
 from iac.domain.ladder import StopStep
-from iac.domain.lifecycle import Assign, Decision, Effect, Event, Queue, decide
+from iac.domain.lifecycle import Assign, Event, Queue, decide
 from iac.domain.limits import Defaults, Own
 from iac.domain.records import Confirmation, Status, Task
 from iac.errors import Conflict, NotFound
-from iac.store import audit, workspaces
+from iac.store import audit, together, workspaces
 from iac.store.database import Connection, Row
+from iac.store.together import Along
 
 COLUMNS = """
     t.id, t.workspace_id, w.name AS workspace_name, t.action, t.phase, t.status, t.outcome, t.execution_mode, t.priority,
@@ -32,6 +34,16 @@ COLUMNS = """
 FROM = "FROM task t JOIN workspace w ON w.id = t.workspace_id"
 _CONFIRMATION = ("confirmed_by", "confirmed_at", "confirm_comment", "confirmed_digest")
 _LISTS = frozenset({"targets", "replace"})
+_FOR_ASSIGNING = """, nextval('fence') AS new_fence, w.lock_kind, w.lock_owner, w.plan_timeout_s, w.apply_timeout_s,
+    w.plan_grace_s, w.apply_grace_s"""
+_NEW_STREAM = (
+    Along(
+        "closed",
+        """UPDATE log_stream SET state = 'incomplete', closed_at = now()
+           WHERE task_id IN (SELECT id FROM done) AND state = 'open'""",
+    ),
+    Along("opened", "INSERT INTO log_stream (task_id, fence, phase) SELECT id, fence, phase FROM done"),
+)
 NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
@@ -79,53 +91,52 @@ class Moved(msgspec.Struct, frozen=True):
         return self.before != self.task
 
 
-async def move(c: Connection, task_id: int, event: Event) -> Moved:
-    """Applies one event: reads under the lock, decides, writes the difference if the row is still as it was.
+Companions = Callable[[Task], Sequence[Along]]
+"""What is written together with a move, from the task as it is then."""
+
+
+def _nothing(_after: Task) -> Sequence[Along]:
+    return ()
+
+
+async def move(c: Connection, task_id: int, event: Event, *, along: Companions = _nothing) -> Moved:
+    """Applies one event: reads under the lock, decides, writes the difference if the row is still as it was, and with the
+    difference what goes along.
 
     Raises NotFound and whatever the lifecycle refuses.
     """
-    await _lock_workspace(c, task_id)
-    return await _move(c, task_id, event)
-
-
-async def _move(c: Connection, task_id: int, event: Event) -> Moved:
-    before, now = await _held(c, task_id)
-    decision = decide(before, event, now)
+    row = await _held(c, task_id)
+    before = from_row(row)
+    decision = decide(before, event, row["now"])
     if decision.task != before:
-        await _write(c, before, decision.task)
+        await _write(c, before, decision.task, along(decision.task))
     await _perform(c, decision)
     return Moved(before, decision.task, decision.effects)
 
 
 async def assign(
-    c: Connection, task_id: int, *, agent_id: str, assignment_id: str, defaults: Defaults | None = None
+    c: Connection,
+    task_id: int,
+    *,
+    agent_id: str,
+    assignment_id: str,
+    defaults: Defaults | None = None,
+    along: Companions = _nothing,
 ) -> Task:
     """T3: a new fence, the limits that hold now (`defaults`: where the workspace has none), and the log stream that belongs
     to it. Earlier streams of the task are closed.
 
     Raises WorkspaceLocked for a task that may change state while somebody else holds its workspace.
     """
-    row = await c.first(
-        """SELECT nextval('fence') AS fence, t.phase, w.plan_timeout_s, w.apply_timeout_s, w.plan_grace_s, w.apply_grace_s
-           FROM workspace w JOIN task t ON t.workspace_id = w.id WHERE t.id = :id FOR NO KEY UPDATE OF w""",
-        id=task_id,
-    )
-    if row is None:
-        raise NotFound(f"There is no task {task_id}.")
-    limits = msgspec.convert(dict(row), Own).over(defaults or Defaults(), row["phase"])
-    event = Assign(agent_id=agent_id, assignment_id=assignment_id, fence=row["fence"], limits=limits)
-    moved = await _move(c, task_id, event)
-    fence = moved.task.fence
-    await keep_lock(c, moved.task)
-    await c.run(
-        """WITH closed AS (UPDATE log_stream SET state = 'incomplete', closed_at = now()
-                           WHERE task_id = :id AND state = 'open')
-           INSERT INTO log_stream (task_id, fence, phase) VALUES (:id, :fence, :phase)""",
-        id=task_id,
-        fence=fence,
-        phase=moved.task.phase,
-    )
-    return moved.task
+    row = await _held(c, task_id, _FOR_ASSIGNING)
+    before = from_row(row)
+    limits = msgspec.convert(dict(row), Own).over(defaults or Defaults(), before.phase)
+    event = Assign(agent_id=agent_id, assignment_id=assignment_id, fence=row["new_fence"], limits=limits)
+    task = decide(before, event, row["now"]).task
+    if (row["lock_kind"], row["lock_owner"]) != ("task", str(task_id)):
+        await keep_lock(c, task)
+    await _write(c, before, task, [*_NEW_STREAM, *along(task)])
+    return task
 
 
 async def keep_lock(c: Connection, task: Task) -> None:
@@ -143,8 +154,13 @@ async def keep_lock(c: Connection, task: Task) -> None:
         raise workspaces.locked(workspace)
 
 
+def lock_reason(action: str, by: str, message: str) -> str:
+    """Why a task has the lock, for people."""
+    return f"{action} by {by}" + (f": {message}" if message else "")
+
+
 def _lock_reason(task: Task) -> str:
-    return f"{task.action} by {task.created_by}" + (f": {task.message}" if task.message else "")
+    return lock_reason(task.action, task.created_by, task.message)
 
 
 async def next_fence(c: Connection) -> int:
@@ -152,33 +168,30 @@ async def next_fence(c: Connection) -> int:
     return int(await c.value("SELECT nextval('fence')"))
 
 
-async def _lock_workspace(c: Connection, task_id: int) -> None:
-    await c.run(
-        "SELECT 1 FROM workspace WHERE id = (SELECT workspace_id FROM task WHERE id = :id) FOR NO KEY UPDATE",
-        id=task_id,
-    )
-
-
-async def _held(c: Connection, task_id: int) -> tuple[Task, datetime]:
-    """The task under its lock, and the time by the database's clock. Its workspace is locked already."""
+async def _held(c: Connection, task_id: int, more: str = "") -> Row:
+    """The task under its lock, and the time by the database's clock. The workspace's row is locked before it: PostgreSQL
+    locks in the order of the clauses, and reads both rows again when it had to wait for either.
+    """
     row = await c.first(
-        f"SELECT {COLUMNS}, clock_timestamp() AS now {FROM} WHERE t.id = :id FOR UPDATE OF t", id=task_id
+        f"""SELECT {COLUMNS}, clock_timestamp() AS now{more} {FROM} WHERE t.id = :id
+            FOR NO KEY UPDATE OF w FOR UPDATE OF t""",
+        id=task_id,
     )
     if row is None:
         raise NotFound(f"There is no task {task_id}.")
-    return from_row(row), row["now"]
+    return row
 
 
-async def _write(c: Connection, before: Task, after: Task) -> None:
+async def _write(c: Connection, before: Task, after: Task, along: Sequence[Along] = ()) -> None:
     columns = changed_columns(before, after)
     assignments = ", ".join(f"{name} = :{name}" for name in columns)
-    found = await c.value(
-        f"""UPDATE task SET {assignments}
-            WHERE id = :id AND status = :old_status AND fence = :old_fence RETURNING id""",
-        id=before.id,
-        old_status=before.status,
-        old_fence=before.fence,
-        **columns,
+    found = await together.write(
+        c,
+        f"""UPDATE task SET {assignments} WHERE id = :id AND status = :old_status AND fence = :old_fence
+            RETURNING id, fence, phase, attempt, agent_id, assignment_id""",
+        {"id": before.id, "old_status": before.status, "old_fence": before.fence, **columns},
+        along,
+        answer="SELECT id FROM done",
     )
     if found is None:
         raise Conflict(f"Task {before.id} changed meanwhile; read it again.", code="changed_meanwhile")
@@ -304,11 +317,12 @@ async def annotate(c: Connection, task_id: int, fence: int, detail: str) -> None
 
 
 async def noted_move(c: Connection, task_id: int, event: Event, /, *, by: str, verb: str, **facts: object) -> Moved:
-    """A move that a person asked for: audited in the same transaction when it changed anything."""
-    moved = await move(c, task_id, event)
-    if moved.changed:
-        await audit.note(c, by, verb, f"task-{task_id}", workspace=moved.task.workspace_id, **facts)
-    return moved
+    """A move that a person asked for: audited in the same statement when it changed anything."""
+
+    def noted(after: Task) -> Sequence[Along]:
+        return [audit.along(by, verb, f"task-{task_id}", workspace=after.workspace_id, **facts)]
+
+    return await move(c, task_id, event, along=noted)
 
 
 async def stopping(c: Connection) -> list[Task]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from iac.domain.records import ApiToken
-from iac.errors import NotFound
-from iac.store import audit
+from iac.errors import Conflict, IacError, NotFound
+from iac.store import audit, together
 from iac.store.database import Connection
 from iac.store.identity import new_id, token_hash
 
 FROM_ENVIRONMENT = "IAC_ADMIN_TOKEN"
+_ADMIN = "role = 'admin' AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
 _COLUMNS = "id, name, role, created_by, created_at, expires_at, revoked_at, last_used_at"
 
 
@@ -78,19 +79,31 @@ async def listed(c: Connection) -> list[ApiToken]:
 
 
 async def revoke(c: Connection, token_id: str, *, by: str) -> None:
-    """Raises NotFound. Revoking twice is no error."""
-    found = await c.value(
-        "UPDATE api_token SET revoked_at = COALESCE(revoked_at, now()) WHERE id = :id RETURNING id", id=token_id
+    """Raises NotFound, Conflict (last_admin) for the only token with which an admin gets in. Revoking twice is no error."""
+    # The admins' rows are locked, in one order: of two who revoke each other's token the second one finds no other any more.
+    revoked = await together.write(
+        c,
+        f"""WITH admins AS (SELECT id FROM api_token WHERE {_ADMIN} ORDER BY id FOR UPDATE)
+            UPDATE api_token SET revoked_at = COALESCE(revoked_at, now()) WHERE id = :id
+            AND ((SELECT count(*) FROM admins WHERE id <> :id) > 0 OR NOT EXISTS (SELECT FROM admins WHERE id = :id))
+            RETURNING id""",
+        {"id": token_id},
+        [audit.along(by, "token.revoke", token_id)],
     )
-    if found is None:
-        raise NotFound(f"There is no token {token_id!r}.")
-    await audit.note(c, by, "token.revoke", token_id)
+    if revoked is None:
+        raise await _not_revoked(c, token_id)
+
+
+async def _not_revoked(c: Connection, token_id: str) -> IacError:
+    name: str | None = await c.value("SELECT name FROM api_token WHERE id = :id", id=token_id)
+    if name is None:
+        return NotFound(f"There is no token {token_id!r}.")
+    return Conflict(
+        f"{name} is the last token of an admin: without it nobody could make another one. Create a new token with the role "
+        "`admin` first (POST /api/v1/tokens, or the page API tokens), and revoke this one with it.",
+        code="last_admin",
+    )
 
 
 async def any_admin(c: Connection) -> bool:
-    return bool(
-        await c.value(
-            """SELECT EXISTS (SELECT 1 FROM api_token WHERE role = 'admin' AND revoked_at IS NULL
-               AND (expires_at IS NULL OR expires_at > now()))"""
-        )
-    )
+    return bool(await c.value(f"SELECT EXISTS (SELECT 1 FROM api_token WHERE {_ADMIN})"))

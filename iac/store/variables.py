@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from iac.domain.records import Category, Variable
 from iac.domain.work import BundleVariable
 from iac.errors import Conflict, Invalid, NotFound
@@ -120,20 +123,28 @@ async def delete(c: Connection, workspace_id: str, variable_id: str, *, by: str)
     await audit.note(c, by, "variable.delete", workspace_id, key=row["key"])
 
 
+OF_WORKSPACE = """ARRAY(SELECT ROW(v.id, v.key, v.value, v.category, v.hcl, v.sensitive) FROM variable v
+                 WHERE v.workspace_id = w.id ORDER BY v.category, v.key)"""
+"""All of them, in a statement that reads a workspace `w`; for `in_clear`."""
+
+
 async def for_bundle(c: Connection, keyring: Keyring, workspace_id: str) -> tuple[BundleVariable, ...]:
-    """All of them in clear: only to be frozen into a sealed bundle."""
-    rows = await c.all(
-        "SELECT * FROM variable WHERE workspace_id = :workspace_id ORDER BY category, key", workspace_id=workspace_id
-    )
+    """All of them in clear, as a bundle of this moment would have them: not to be shown."""
+    found = await c.value(f"SELECT {OF_WORKSPACE} FROM workspace w WHERE w.id = :id", id=workspace_id)
+    return in_clear(found or (), keyring)
+
+
+def in_clear(found: Iterable[Sequence[Any]], keyring: Keyring) -> tuple[BundleVariable, ...]:
+    """What `OF_WORKSPACE` has given, in clear: only to be frozen into a sealed bundle."""
     return tuple(
         BundleVariable(
-            key=row["key"],
-            value=keyring.unseal(row["value"], _purpose(row["id"])).decode(),
-            category=row["category"],
-            hcl=row["hcl"],
-            sensitive=row["sensitive"],
+            key=key,
+            value=keyring.unseal(value, _purpose(variable_id)).decode(),
+            category=category,
+            hcl=hcl,
+            sensitive=sensitive,
         )
-        for row in rows
+        for variable_id, key, value, category, hcl, sensitive in found
     )
 
 

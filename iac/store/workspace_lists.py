@@ -30,7 +30,8 @@ _BACKWARDS: Mapping[str, str] = {
     "changed": "changed_at DESC, name",
 }
 _LAST = ("id", "action", "phase", "status", "outcome", "has_changes", "created_by")
-# The tasks that are open are few and have an index of their own; of the others only the last one counts.
+# The tasks that are open are few and have an index of their own; of the others only the last one counts. LIMIT makes it one
+# look into the index for each workspace, where PostgreSQL would rather read all tasks there ever were.
 _SHOWN = f"""
 WITH open AS (
     SELECT workspace_id, max(id) FILTER (WHERE status IN ('planned', 'lost')) AS asks,
@@ -52,7 +53,7 @@ WITH open AS (
     LEFT JOIN open o ON o.workspace_id = w.id
     LEFT JOIN state_version v ON v.workspace_id = w.id AND v.verdict = 'current'
     LEFT JOIN LATERAL (SELECT max(id) AS id FROM task WHERE workspace_id = w.id) l ON true
-    LEFT JOIN task t ON t.id = COALESCE(o.asks, o.runs, o.waits, l.id)
+    LEFT JOIN LATERAL (SELECT * FROM task WHERE id = COALESCE(o.asks, o.runs, o.waits, l.id) LIMIT 1) t ON true
 ), ranked AS (
     SELECT *, array_position(ARRAY['attention', 'failed', 'running', 'waiting', 'idle', 'new'], condition) AS rank
     FROM shown
@@ -93,28 +94,34 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
         return " AND ".join(parts), values
 
 
-async def page(c: Connection, chosen: Chosen, *, sort: WorkspaceSort, limit: int, offset: int) -> list[WorkspaceGlance]:
+class Listed(msgspec.Struct, frozen=True):
+    """A page, and how many there are of each condition under the filter without its condition."""
+
+    page: list[WorkspaceGlance]
+    counts: Mapping[Condition, int]
+
+
+async def listed(c: Connection, chosen: Chosen, *, sort: WorkspaceSort, limit: int, offset: int) -> Listed:
+    """Rows and counters by one statement: to find out the condition of all is what takes the time."""
     where, values = chosen.conditions()
+    condition = "true"
     if chosen.condition is not None:
-        where += " AND condition = :condition"
+        condition = "condition = :condition"
         values["condition"] = chosen.condition
     order = _BACKWARDS[sort[1:]] if sort.startswith("-") else _ORDERS[sort]
     rows = await c.all(
-        f"{_SHOWN} SELECT * FROM ranked WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset",
+        f"""{_SHOWN}, chosen AS MATERIALIZED (SELECT * FROM ranked WHERE {where}),
+            counted AS (SELECT jsonb_object_agg(condition, n) AS counts
+                        FROM (SELECT condition, count(*) AS n FROM chosen GROUP BY condition) each),
+            page AS (SELECT *, row_number() OVER (ORDER BY {order}) AS place FROM chosen WHERE {condition}
+                     ORDER BY {order} LIMIT :limit OFFSET :offset)
+            SELECT * FROM counted LEFT JOIN page ON true ORDER BY place""",
         limit=limit,
         offset=offset,
         **values,
     )
-    return [_glance(row) for row in rows]
-
-
-async def counts(c: Connection, chosen: Chosen) -> dict[Condition, int]:
-    """How many workspaces of each condition there are, under the filter without its condition."""
-    where, values = chosen.conditions()
-    rows = await c.all(
-        f"{_SHOWN} SELECT condition, count(*) AS n FROM ranked WHERE {where} GROUP BY condition", **values
-    )
-    return {row["condition"]: row["n"] for row in rows}
+    counts: dict[Condition, int] = json.loads(rows[0]["counts"] or "{}")
+    return Listed([_glance(row) for row in rows if row["id"] is not None], counts)
 
 
 async def tags(c: Connection) -> list[str]:

@@ -60,7 +60,10 @@ def _people(api: Api, platform: Platform) -> None:
         )
         return _token(record, token)
 
-    @api.operation("DELETE", f"{TOKENS}/<token_id>", "Revoke an API token", tag="Access", right="admin", status=204)
+    @api.operation(
+        "DELETE", f"{TOKENS}/<token_id>", "Revoke an API token, but not the last one of an admin", tag="Access",
+        right="admin", status=204, conflicts=("last_admin",),
+    )  # fmt: skip
     async def revoke_token(call: Call[None, NoQuery]) -> None:
         await platform.write(tokens.revoke, call.path["token_id"], by=call.by)
 

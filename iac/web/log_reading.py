@@ -21,8 +21,8 @@ from iac.web.platform import Platform
 from iac.web.routing import MIB, Api, Call, NoQuery
 from iac.web.tasks import ONE
 
-INDEXED_AT_ONCE = 128 * MIB
-SEARCHED_AT_ONCE = 64 * MIB
+INDEXED_AT_ONCE = 256 * MIB
+SEARCHED_AT_ONCE = 256 * MIB
 MOST_MATCHES = 5000
 Offset = Annotated[int, Meta(ge=0, lt=1 << 62)]
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from iac.domain import bodies, plan_masking, plans, state_bodies, states
-from iac.domain.lifecycle import Cancel, Confirm, Discard, Effect, Event, Resolve
+from iac.domain.decision import Effect
+from iac.domain.lifecycle import Cancel, Confirm, Discard, Event, Resolve
 from iac.domain.messages import Wanted
 from iac.domain.records import LOCAL, Task
 from iac.domain.redaction import MIN_SECRET, Masker

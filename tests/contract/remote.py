@@ -19,13 +19,12 @@ from iac.actors.live_logs import LiveLogs
 from iac.actors.local_runner import LocalRunner
 from iac.domain.agent_bodies import Register
 from iac.domain.agent_session import Times
-from iac.domain.records import Task
 from iac.domain.work import RunTask
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.accessor_remote import RemoteDataAccessor
 from iac.executor.remote_client import open_client
-from iac.store import agents, assignments, pools, tasks, workspaces
-from iac.store.database import Connection, Database, open_database
+from iac.store import agents, assignments, pools, workspaces
+from iac.store.database import Database, open_database
 from iac.store.identity import new_id
 from iac.store.log_cache import LogCache
 from iac.store.log_reading import LogIndexes
@@ -54,16 +53,9 @@ class RemotePlatform(StorePlatform):
         await self.database.tx(workspaces.change, self.workspace, served, by="test")
 
     async def assign(self, task_id: int) -> RunTask:
-        assigned, token = await self.database.tx(_hand_out, task_id, self.agent)
+        assigned, token = await self.database.tx(assignments.hand_out, task_id, self.agent, new_id("asg"))
         self.task_tokens[assigned.fence] = token
         return order_of(assigned)
-
-
-async def _hand_out(c: Connection, task_id: int, agent: str) -> tuple[Task, str]:
-    task = await tasks.assign(c, task_id, agent_id=agent, assignment_id=new_id("asg"))
-    assert task.assignment_id is not None
-    token = await assignments.create(c, task.id, task.fence, agent, task.assignment_id, task.phase, task.attempt)
-    return task, token
 
 
 @asynccontextmanager

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from iac.domain.cancel_bodies import cancel_view
+from iac.domain.decision import Effect
 from iac.domain.ladder import StopReport, StopStage
-from iac.domain.lifecycle import Cancel, Effect, Heard, Lose, Report, Stopping, decide
+from iac.domain.lifecycle import Cancel, Heard, Lose, Report, Stopping, decide
 from iac.domain.records import Phase, Task
 from iac.errors import Conflict, Fenced
 from tests.domain.builders import NOW, a_result, a_task

@@ -8,13 +8,13 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import asdict
 
+from iac.domain.decision import Effect
 from iac.domain.lifecycle import (
     Assign,
     Cancel,
     Claim,
     Confirm,
     Discard,
-    Effect,
     Event,
     Heard,
     Lose,

@@ -11,15 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from iac.domain.decision import Decision, Effect
 from iac.domain.lifecycle import (
-    MAX_ATTEMPTS,
     Assign,
     Cancel,
     Claim,
     Confirm,
-    Decision,
     Discard,
-    Effect,
     Event,
     Heard,
     Lose,
@@ -31,6 +29,7 @@ from iac.domain.lifecycle import (
     decide,
 )
 from iac.domain.records import Action, Task
+from iac.domain.reporting import MAX_ATTEMPTS
 from iac.domain.work import Result, ResultStatus
 from iac.errors import Conflict
 from tests.domain.builders import NOW, a_task

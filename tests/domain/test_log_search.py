@@ -41,10 +41,12 @@ def test_colours_inside_a_word_are_not_in_the_way() -> None:
     log = b"a\n\x1b[1mfoo\x1b[0m: Creating\nfoo: creating\n"
     assert found(log, "foo: creating") == [log.index(b"foo"), log.rindex(b"foo")]
     assert found(b"be\n\x1b[1mf\x1b[31m\x1b[1moo\x1b[0m: Creating\n", "foo: creating") == [7]
+    assert found(b"\x1b[1m\x1b[32mMod\x1b[0mule am\x1b[0mx 5m\x1b[0m!\n", "module am") == [9]
+    assert found(b"\x1b[1m\x1b[32mMod\x1b[0mule am\x1b[0mx 5m\x1b[0m!\n", "mx 5m!") == [21]
 
 
-@pytest.mark.parametrize("text", ["ab", "bcd", "abcdef", "f g", "xf", "1m", "[0m", "a"])
-@given(log=st.lists(st.sampled_from([*b"abcdef g\n", 0]), max_size=20), colours=st.integers(1, 20))
+@pytest.mark.parametrize("text", ["ab", "bcd", "abcdef", "f g", "xf", "1m", "[0m", "a", "am", "mb", "mm"])
+@given(log=st.lists(st.sampled_from([*b"abcdefm g\n", 0]), max_size=20), colours=st.integers(1, 20))
 def test_wherever_colours_are_what_is_found_is_what_people_read(text: str, log: list[int], colours: int) -> None:
     """Each 0 is a colour; more different ones than are taken out one by one, if there are many."""
     marks = (b"\x1b[%dm" % (number % colours) for number in range(len(log)))

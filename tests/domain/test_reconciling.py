@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from iac.domain.decision import Effect
 from iac.domain.lifecycle import (
     Assign,
     Cancel,
     Claim,
     Confirm,
     Discard,
-    Effect,
     Event,
     Heard,
     Lose,

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from iac.domain import agent_reports, lifecycle, state_verdicts
+from iac.domain import agent_reports, lifecycle, reporting, state_verdicts
 from iac.domain.agent_session import AgentSession, Times
 from iac.domain.agent_state import AgentState
+from iac.domain.decision import Decision, Effect, same_fence, strand
 from iac.domain.holding import Past
-from iac.domain.lifecycle import Claim, Decision, Effect, Lose
+from iac.domain.lifecycle import Claim
 from iac.domain.logs import Append, Gap
 from iac.domain.records import Task
+from iac.domain.reporting import lose
 from iac.domain.state_verdicts import Verdict
 from tests.simulation import rows
 from tests.simulation.agent import Agent
@@ -27,9 +29,15 @@ Mutation = Callable[[pytest.MonkeyPatch], Times]
 def _nothing(*_args: object, **_facts: object) -> None: ...
 
 
+def _instead(patch: pytest.MonkeyPatch, guard: str, other: Callable[..., None]) -> None:
+    """For a guard of the lifecycle, wherever it stands."""
+    for module in (lifecycle, reporting):
+        patch.setattr(module, guard, other)
+
+
 def no_fence(patch: pytest.MonkeyPatch) -> Times:
     """Whoever had a task once may still claim and report it."""
-    patch.setattr(lifecycle, "_same_fence", _nothing)
+    _instead(patch, "same_fence", _nothing)
     return TIMES
 
 
@@ -37,7 +45,7 @@ def no_claim(patch: pytest.MonkeyPatch) -> Times:
     """The claim does not mark the task: it can be taken back and handed out although somebody has begun it."""
 
     def claim(task: Task, event: Claim, _now: object) -> Decision:
-        lifecycle._same_fence(task, event.fence)
+        same_fence(task, event.fence)
         return Decision(task)
 
     patch.setattr(lifecycle, "_claim", claim)
@@ -57,16 +65,15 @@ def lost_too_soon(patch: pytest.MonkeyPatch) -> Times:
 
 def applies_run_again(patch: pytest.MonkeyPatch) -> Times:
     """A lost apply is handed out again, as a plan would be."""
-    lose = lifecycle._lose
 
-    def again(task: Task, event: Lose, now: Any) -> Decision:
-        decided = lose(task, event, now)
+    def again(*facts: Any, **more: Any) -> Decision:
+        decided = lose(*facts, **more)
         if decided.task.status != "lost":
             return decided
         fields = {"status": "queued", "agent_id": None, "assignment_id": None, "claimed_at": None}
         return Decision(replace(decided.task, **fields))
 
-    patch.setattr(lifecycle, "_lose", again)
+    patch.setattr(lifecycle, "lose", again)
     return TIMES
 
 
@@ -130,18 +137,17 @@ def the_lost_stay_lost(patch: pytest.MonkeyPatch) -> Times:
 
 def a_lost_apply_lets_go(patch: pytest.MonkeyPatch) -> Times:
     """The workspace is free although nobody knows what was done to it."""
-    strand = lifecycle._strand
 
     def let_go(*facts: Any) -> Decision:
         return Decision(strand(*facts).task, (Effect.RELEASE_LOCK,))
 
-    patch.setattr(lifecycle, "_strand", let_go)
+    patch.setattr(reporting, "strand", let_go)
     return TIMES
 
 
 def the_end_is_not_the_end(patch: pytest.MonkeyPatch) -> Times:
     """Whatever is asked may be done in any status."""
-    patch.setattr(lifecycle, "_need", _nothing)
+    _instead(patch, "need", _nothing)
     return TIMES
 
 
@@ -153,7 +159,7 @@ def old_words_count(patch: pytest.MonkeyPatch) -> Times:
 
 def tries_for_ever(patch: pytest.MonkeyPatch) -> Times:
     """A plan that kills every agent gets another one."""
-    patch.setattr(lifecycle, "MAX_ATTEMPTS", 99)
+    patch.setattr(reporting, "MAX_ATTEMPTS", 99)
     return TIMES
 
 

@@ -9,7 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from iac.domain import logs
-from iac.domain.lifecycle import Assign, Effect, Event, Lose, Queue, Report, Resolve, decide
+from iac.domain.decision import Effect
+from iac.domain.lifecycle import Assign, Event, Lose, Queue, Report, Resolve, decide
 from iac.domain.logs import Append, Compare, Conflict, Gap, accept, compared, first_difference
 from iac.domain.records import Phase, Task
 from iac.domain.standings import Standing

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from iac.domain import agent_reports
 from iac.domain.agent_session import AgentSession, Effect, Move, Reissue, Send, Times
+from iac.domain.decision import Effect as Consequence
 from iac.domain.leases import Key, Leases, Metronome
 from iac.domain.lifecycle import Cancel, Claim, Event, Lose, Report
-from iac.domain.lifecycle import Effect as Consequence
 from iac.domain.messages import (
     CancelAck,
     FromAgent,

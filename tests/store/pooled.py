@@ -6,7 +6,7 @@ from typing import Any
 
 from iac.domain.agent_bodies import Register, Registered
 from iac.domain.records import AuditEntry, Pool, PoolToken, Task, Workspace
-from iac.store import agents, assignments, audit, pools, tasks, workspaces
+from iac.store import agents, assignments, audit, pools, workspaces
 from iac.store.database import Connection, Database
 from tests.store import given
 
@@ -43,12 +43,7 @@ async def handed_out(database: Database, task: Task, agent_id: str) -> tuple[Tas
     """The task, assigned to the agent, and its token."""
     assignment_id = f"asg-{task.id}-{task.fence}-{task.attempt}"
 
-    async def hand_out(c: Connection) -> tuple[Task, str]:
-        held = await tasks.assign(c, task.id, agent_id=agent_id, assignment_id=assignment_id)
-        token = await assignments.create(c, held.id, held.fence, agent_id, assignment_id, held.phase, held.attempt)
-        return held, token
-
-    return await database.tx(hand_out)
+    return await database.tx(assignments.hand_out, task.id, agent_id, assignment_id)
 
 
 async def silent(database: Database, agent_id: str, seconds: float) -> None:

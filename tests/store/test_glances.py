@@ -21,13 +21,15 @@ def scenery(database_url: str) -> Scenery:
 
 
 async def listed(database: Database, sort: Any = "name", **chosen: Any) -> list[str]:
-    found = await database.read(workspace_lists.page, Chosen(**chosen), sort=sort, limit=100, offset=0)
-    return [each.name for each in found]
+    found = await database.read(workspace_lists.listed, Chosen(**chosen), sort=sort, limit=100, offset=0)
+    return [each.name for each in found.page]
 
 
 async def test_rows_and_counters_agree_under_every_filter(database: Database, scenery: Scenery) -> None:
     for chosen in ({}, {"mode": "agent"}, {"pool": "edge"}, {"tag": "env=prod"}, {"search": "stag"}, {"locked": True}):
-        counts = await database.read(workspace_lists.counts, Chosen(**chosen))
+        counts = (await database.read(workspace_lists.listed, Chosen(**chosen), sort="name", limit=1, offset=0)).counts
+        beyond = await database.read(workspace_lists.listed, Chosen(**chosen), sort="name", limit=1, offset=1000)
+        assert (beyond.page, beyond.counts) == ([], counts)
         for condition, number in counts.items():
             assert len(await listed(database, condition=condition, **chosen)) == number
         assert len(await listed(database, **chosen)) == sum(counts.values())
@@ -36,8 +38,8 @@ async def test_rows_and_counters_agree_under_every_filter(database: Database, sc
 async def test_a_workspace_is_in_one_condition_and_it_is_the_one_that_matters(
     database: Database, scenery: Scenery
 ) -> None:
-    found = await database.read(workspace_lists.page, Chosen(), sort="name", limit=100, offset=0)
-    told = {each.name: (each.condition, each.last and each.last.id) for each in found}
+    found = await database.read(workspace_lists.listed, Chosen(), sort="name", limit=100, offset=0)
+    told = {each.name: (each.condition, each.last and each.last.id) for each in found.page}
     tasks = scenery.tasks
     assert told["payments-prod"] == ("attention", tasks["planned"]), "though a later task waits behind it"
     assert told["ledger-prod"] == ("attention", tasks["lost"])
@@ -70,19 +72,20 @@ async def test_a_search_is_for_the_text_itself(
 async def test_every_order_has_its_reverse_and_pages_do_not_overlap(
     database: Database, scenery: Scenery, sort: Any
 ) -> None:
-    forward = await database.read(workspace_lists.page, Chosen(), sort=sort, limit=100, offset=0)
-    first = await database.read(workspace_lists.page, Chosen(), sort=sort, limit=20, offset=0)
-    second = await database.read(workspace_lists.page, Chosen(), sort=sort, limit=20, offset=20)
-    assert [*first, *second] == forward
+    forward = await database.read(workspace_lists.listed, Chosen(), sort=sort, limit=100, offset=0)
+    first = await database.read(workspace_lists.listed, Chosen(), sort=sort, limit=20, offset=0)
+    second = await database.read(workspace_lists.listed, Chosen(), sort=sort, limit=20, offset=20)
+    assert [*first.page, *second.page] == forward.page
+    assert first.counts == forward.counts
     other: Any = f"-{sort}"
-    backward = await database.read(workspace_lists.page, Chosen(), sort=other, limit=100, offset=0)
+    backward = await database.read(workspace_lists.listed, Chosen(), sort=other, limit=100, offset=0)
     key: Callable[[Any], Any] = {
         "name": lambda each: each.name,
         "state": lambda each: each.condition,
         "resources": lambda each: each.resource_count or 0,
         "changed": lambda each: each.changed_at,
     }[sort]
-    assert [key(each) for each in backward] == [key(each) for each in forward][::-1]
+    assert [key(each) for each in backward.page] == [key(each) for each in forward.page][::-1]
 
 
 async def test_tags_can_be_chosen_from(database: Database, scenery: Scenery) -> None:

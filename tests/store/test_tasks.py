@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from iac.domain.lifecycle import Claim, Confirm, Discard, Effect, Event, Resolve, Unassign, decide
+from iac.domain.decision import Effect
+from iac.domain.lifecycle import Claim, Confirm, Discard, Event, Resolve, Unassign, decide
 from iac.domain.records import Task
 from iac.domain.work import SavedPlan
 from iac.errors import AlreadyFinal, Conflict, Fenced, IllegalTransition, NotFound, PlanStale

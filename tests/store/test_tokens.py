@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import trio
 
-from iac.errors import NotFound
+from iac.errors import Conflict, NotFound
 from iac.store import audit, tokens
 from iac.store.database import Database
 from iac.store.identity import TOKEN_PREFIX, new_token
@@ -87,8 +88,62 @@ async def test_only_a_live_admin_counts_as_one(database: Database) -> None:
     assert not await database.tx(tokens.any_admin)
     made = await database.tx(tokens.create, "an-admins-token", name="ad", role="admin", by="ann")
     assert await database.tx(tokens.any_admin)
-    await database.tx(tokens.revoke, made.id, by="ann")
+    await given.scalar(database, "UPDATE api_token SET expires_at = now() WHERE id = :id", id=made.id)
     assert not await database.tx(tokens.any_admin)
+
+
+async def an_admin(database: Database, name: str) -> str:
+    return (await database.tx(tokens.create, new_token(), name=name, role="admin", by="ann")).id
+
+
+async def live_admins(database: Database) -> list[str]:
+    return [each.name for each in await database.tx(tokens.listed) if each.role == "admin" and each.revoked_at is None]
+
+
+async def test_the_last_admin_cannot_be_revoked(database: Database) -> None:
+    first, operator = (
+        await an_admin(database, "first"),
+        await database.tx(tokens.create, TOKEN, name="op", role="operator", by="ann"),
+    )
+    with pytest.raises(Conflict, match="first is the last token of an admin") as refused:
+        await database.tx(tokens.revoke, first, by="ann")
+    assert refused.value.code == "last_admin"
+    assert [entry.verb for entry in await database.tx(audit.page, limit=10, before=None, subject=first)] == [
+        "token.create"
+    ]
+    await database.tx(tokens.revoke, operator.id, by="ann")
+    second = await an_admin(database, "second")
+    await database.tx(tokens.revoke, first, by="ann")
+    await database.tx(tokens.revoke, first, by="ann")
+    with pytest.raises(Conflict, match="second"):
+        await database.tx(tokens.revoke, second, by="ann")
+
+
+async def test_an_admin_whose_time_is_over_is_no_other_admin(database: Database) -> None:
+    lasting, short = await an_admin(database, "lasting"), await an_admin(database, "short")
+    await given.scalar(database, "UPDATE api_token SET expires_at = now() WHERE id = :id", id=short)
+    with pytest.raises(Conflict, match="lasting"):
+        await database.tx(tokens.revoke, lasting, by="ann")
+    await database.tx(tokens.revoke, short, by="ann")
+
+
+async def test_admins_who_revoke_each_other_leave_one(database: Database) -> None:
+    for _ in range(10):
+        pair = [await an_admin(database, name) for name in ("ann", "bob", "eve")]
+        refused = list[str]()
+
+        async def revoke(token_id: str, refused: list[str] = refused) -> None:
+            try:
+                await database.tx(tokens.revoke, token_id, by="x")
+            except Conflict as error:
+                refused.append(error.code)
+
+        async with trio.open_nursery() as nursery:
+            for token_id in pair:
+                nursery.start_soon(revoke, token_id)
+        assert len(await live_admins(database)) == 1
+        assert refused == ["last_admin"]
+        await given.scalar(database, "UPDATE api_token SET expires_at = now(), revoked_at = now()")
 
 
 async def test_tokens_come_and_go_in_the_audit(database: Database) -> None:

@@ -71,6 +71,24 @@ def test_revoke_token_204(api: Served) -> None:
     assert verbs[-2:] == ["token.revoke", "token.create"]
 
 
+def only_one_admin(api: Served) -> str:
+    """The id of the one admin's token that is left."""
+    admins = [each for each in api.admin.get("/tokens")["items"] if each["role"] == "admin" and not each["revoked_at"]]
+    own = next(each["id"] for each in admins if each["name"] == "admin")
+    for each in admins:
+        if each["id"] != own:
+            api.admin.delete(f"/tokens/{each['id']}")
+    return str(own)
+
+
+def test_revoke_token_409_last_admin(api: Served) -> None:
+    own = only_one_admin(api)
+    error = api.admin.delete(f"/tokens/{own}", 409)
+    assert error["code"] == "last_admin"
+    assert "Create a new token with the role `admin` first" in error["message"]
+    assert api.admin.get("/me")["role"] == "admin"
+
+
 def test_list_audit_200_pages_newest_first(api: Served) -> None:
     ws = api.admin.workspace()
     for n in range(6):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,12 @@ def with_log(api: Served, log: bytes) -> int:
     """A task that is over and has this log; its bytes are put where the server keeps them."""
     task = api.operator.task(api.admin.workspace(MAIN, execution_mode="agent"), "plan")
     api.operator.post(f"/tasks/{task}/cancel")
+    add_stream(api, task, log)
+    return task
+
+
+def add_stream(api: Served, task: int, log: bytes) -> Path:
+    """What one more assignment wrote; where its bytes lie."""
     made = api.rows(
         """INSERT INTO log_stream (task_id, fence, phase, length, state, sha256, persisted, verified, closed_at)
            VALUES ($1, nextval('fence'), 'plan', $2, 'complete', $3, $2, true, now()) RETURNING fence, created_at""",
@@ -30,7 +38,7 @@ def with_log(api: Served, log: bytes) -> int:
     path = log_files.path_of(root, log_files.Key(task, made["fence"]), made["created_at"])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(log)
-    return task
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +139,23 @@ def test_search_log_200_tells_what_it_has_found_before_it_has_read_the_rest(api:
     assert first["matches"] == [log.index(b"needle")]
     rest = searched(api, task, "needle", offset=first["next_offset"])
     assert (rest["matches"], rest["next_offset"]) == ([log.rindex(b"needle")], None)
+
+
+@pytest.mark.parametrize("gone", [(), (0,), (1,), (0, 1, 2)], ids=str)
+def test_a_log_of_several_assignments_is_one_wherever_its_bytes_lie(api: Served, gone: tuple[int, ...]) -> None:
+    streams = [LONG[:700_000], b"the nee", b"dle is here\n" + LONG[:900_000] + b"\n"]
+    task = with_log(api, streams[0])
+    [root] = {add_stream(api, task, stream).parent for stream in streams[1:]}
+    fences = [row["fence"] for row in api.rows("SELECT fence FROM log_stream WHERE task_id = $1 ORDER BY fence", task)]
+    for n in gone:
+        api.sql("INSERT INTO log_chunk (task_id, fence, start, length, data) VALUES ($1, $2, 0, $3, $4)",
+                task, fences[n], len(streams[n]), gzip.compress(streams[n]))  # fmt: skip
+        (root / f"{task}-{fences[n]}.log").unlink()
+    whole = b"".join(streams)
+    index = indexed(api, task)
+    assert (index["length"], index["line_count"]) == (len(whole), whole.count(b"\n"))
+    assert searched(api, task, "the needle") == {
+        "matches": [whole.index(b"the needle")], "next_offset": None, "total": len(whole)}  # fmt: skip
 
 
 @pytest.mark.parametrize("params", [{}, {"text": ""}, {"text": "a\nb"}, {"text": "a", "span": 0}, {"text": "x" * 501}])

@@ -11,6 +11,7 @@ import pytest
 from tests.harness.server import TOKEN
 from tests.web.clients import Served
 from tests.web.requests_of import error_of, fresh
+from tests.web.test_api_access import only_one_admin
 from tests.web.visitors import Visitor, visitor
 
 
@@ -144,6 +145,13 @@ def test_a_session_ends_with_its_token(api: Served) -> None:
         assert guest.get("/").status_code == 200
         api.admin.delete(f"/tokens/{made['id']}")
         assert guest.get("/").status_code == 303
+
+
+def test_the_last_admin_cannot_shut_everybody_out(api: Served, anna: Visitor) -> None:
+    answer = anna.asks(f"/tokens/{only_one_admin(api)}/revoke")
+    assert answer.status_code == 409
+    assert "the last token of an admin" in answer.headers["HX-Trigger"]
+    assert anna.get("/tokens").status_code == 200
 
 
 def test_a_script_whose_session_is_over_is_told_so_and_can_sign_in_where_it_is(api: Served, anna: Visitor) -> None:

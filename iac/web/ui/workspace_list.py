@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from iac.domain.glances import Condition, WorkspaceGlance
 from iac.store import pools, workspace_lists
 from iac.store.database import Connection
-from iac.store.workspace_lists import Chosen
+from iac.store.workspace_lists import Chosen, Listed
 from iac.web.platform import Platform
 from iac.web.ui.models.workspace_list import PAGE, PATH, Workspaces, WorkspacesQuery
 from iac.web.ui.models.workspace_list import workspaces as workspaces_view
@@ -17,8 +16,7 @@ MOST_POOLS = 200
 
 
 class _Found(msgspec.Struct, frozen=True):
-    rows: list[WorkspaceGlance]
-    counts: dict[Condition, int]
+    listed: Listed
     pools: list[str]
     tags: list[str]
 
@@ -31,8 +29,8 @@ def declare(ui: Ui, platform: Platform) -> None:
         found = await platform.read(_found, call.query)
         return workspaces_view(
             call.query,
-            found.rows,
-            found.counts,
+            found.listed.page,
+            found.listed.counts,
             pools=found.pools,
             tags=found.tags,
             may_create=call.me.may("write"),
@@ -48,6 +46,6 @@ async def _found(c: Connection, query: WorkspacesQuery) -> _Found:
         tag=query.tag or None,
         locked=query.locked == "yes",
     )
-    rows = await workspace_lists.page(c, chosen, sort=query.sort, limit=PAGE, offset=(query.page - 1) * PAGE)
+    listed = await workspace_lists.listed(c, chosen, sort=query.sort, limit=PAGE, offset=(query.page - 1) * PAGE)
     known = [pool.name for pool in await pools.page(c, limit=MOST_POOLS, after=None)]
-    return _Found(rows, await workspace_lists.counts(c, chosen), known, await workspace_lists.tags(c))
+    return _Found(listed, known, await workspace_lists.tags(c))

@@ -2,7 +2,7 @@
 
 const MOST = 50_000;
 const FIRST_SPAN = 4 * 1024 * 1024;
-const MOST_SPAN = 16 * FIRST_SPAN; // what the server reads for one request at most
+const MOST_SPAN = 64 * FIRST_SPAN; // it answers sooner when it has found something
 
 export class Find {
   // `changed()` whenever there is more to show; `first()` once, when there is a match to go to.
