@@ -8,15 +8,15 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.people import Person, Site
-from tests.browser.shop import SECRET, Shop, open_shop, small
+from tests.browser.shop import SECRET, Shop, small
 from tests.harness.server import TOKEN
 
 pytestmark = pytest.mark.slow_browser
 
 
 @pytest.fixture(scope="module")
-def shop(site: Site) -> Shop:
-    return open_shop(site.server.admin)
+def site(shop_site: Site) -> Site:
+    return shop_site
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@
     place.textContent = says;
     place.hidden = false;
     input?.setAttribute("aria-invalid", "true");
-    (input ?? form.querySelector("[autofocus], input:not([type=hidden]), textarea, select")).focus();
+    (input ?? form.querySelector("[autofocus], input:not([type=hidden]), textarea, select"))?.focus(); // some only ask to be sure
   });
   document.addEventListener("done", (event) => {
     const form = event.target.closest("form");
