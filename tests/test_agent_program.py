@@ -18,7 +18,8 @@ from iac.agent_settings import AgentSettings
 from iac.domain.messages import Goodbye, Heartbeat, Hello
 from iac.settings import BadSettings
 from tests.actors.agent_trees import exists
-from tests.fakes.agent_api import PATIENT, AgentApi, new_token, serving
+from tests.fakes.agent_api import serving
+from tests.fakes.agent_platform import PATIENT, AgentApi, new_token
 from tests.fakes.fake_terraform import install, ledger_of
 from tests.web.hostile import make_certificate
 

@@ -272,6 +272,17 @@ def test_every_module_keeps_the_rule(rule: Rule) -> None:
     assert [f"{module.name}: {problem}" for module in modules() for problem in rule(module)] == []
 
 
+def lengths(part: str) -> dict[str, int]:
+    """Lines of each file of a part around the product."""
+    files = sorted((ROOT / part).rglob("*.py"))
+    return {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+
+
+@pytest.mark.parametrize("part", ["tests", "bench", "demo"])
+def test_files_around_the_product_are_short_too(part: str) -> None:
+    assert {name: lines for name, lines in lengths(part).items() if lines > LONGEST_FILE} == {}
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     assert cycle_in(modules()) == []
 

@@ -19,7 +19,7 @@ from iac.agent_settings import AgentSettings
 from iac.domain.ladder import Ladder
 from iac.errors import StartFailed
 from iac.executor.run import ExecutorPolicy
-from tests.fakes.agent_api import PATIENT, AgentApi
+from tests.fakes.agent_platform import PATIENT, AgentApi
 from tests.fakes.fake_terraform import install
 
 QUICK = ExecutorPolicy(

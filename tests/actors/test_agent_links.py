@@ -17,7 +17,8 @@ from iac.domain.messages import (
 )
 from iac.errors import Conflict, IacError, StartFailed, UpgradeRequired
 from tests.actors.agent_trees import TIMES, an_agent, exists, settings_of
-from tests.fakes.agent_api import PATIENT, AgentApi, serving
+from tests.fakes.agent_api import serving
+from tests.fakes.agent_platform import PATIENT, AgentApi
 from tests.fakes.fake_terraform import ledger_of
 
 

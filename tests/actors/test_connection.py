@@ -32,7 +32,8 @@ from iac.domain.messages import (
 from iac.errors import Unauthenticated
 from iac.executor.proxying import proxy_for
 from tests.executor.workbench import becomes
-from tests.fakes.agent_api import AgentApi, serving
+from tests.fakes.agent_api import serving
+from tests.fakes.agent_platform import AgentApi
 from tests.fakes.connect_proxy import a_proxy
 from tests.web.hostile import make_certificate
 

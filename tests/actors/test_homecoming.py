@@ -14,7 +14,8 @@ from iac.domain.work import Result, RunTask
 from iac.executor import workdir
 from iac.executor.journal import Journal
 from tests.actors.agent_trees import an_agent
-from tests.fakes.agent_api import AgentApi, Assignment, serving
+from tests.fakes.agent_api import serving
+from tests.fakes.agent_platform import AgentApi, Assignment
 from tests.system.scenes import becomes
 
 

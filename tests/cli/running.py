@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import trio
 
+from tests.cli import preloaded
 from tests.harness.server import PATIENT, TOKEN
 
 COMMAND = [sys.executable, "-m", "iac.cli"]
@@ -62,16 +63,8 @@ class CommandLine:
 
     def call(self, *args: str, expect: int | None = 0, stdin: str = "", cwd: Path | None = None) -> Done:
         """Blocks; `expect` None takes any exit code."""
-        ran = subprocess.run(
-            [*COMMAND, *args],
-            env=self.env,
-            cwd=cwd or self.home,
-            input=stdin.encode(),
-            capture_output=True,
-            timeout=PATIENT,
-            check=False,
-        )
-        done = Done(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+        code, out, err = preloaded.call(args, self.env, cwd or self.home, stdin.encode(), PATIENT)
+        done = Done(code, out.decode(), err.decode())
         assert expect is None or done.code == expect, (args, done)
         return done
 

@@ -39,7 +39,8 @@ from iac.executor.accessor_remote import Listeners, RemoteDataAccessor
 from iac.executor.proxying import proxy_for
 from iac.executor.remote_client import AgentClient, error_of, open_client
 from iac.web.errors import error_body
-from tests.fakes.agent_api import AgentApi, Assignment, new_token, serving
+from tests.fakes.agent_api import serving
+from tests.fakes.agent_platform import AgentApi, Assignment, new_token
 from tests.fakes.connect_proxy import a_proxy
 from tests.web.hostile import make_certificate
 

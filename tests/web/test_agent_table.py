@@ -290,7 +290,7 @@ GENERATED = {
     503: "test_503_from_every_operation_while_the_database_is_away_and_service_when_it_is_back",
 }
 """And 403, for those that a generated test asks."""
-MODULES = ("api", "control", "reports", "routes")
+MODULES = ("api", "control", "reports", "routes", "states")
 
 
 def named_tests() -> set[str]:

@@ -31,6 +31,7 @@ MODULES = (
     "states",
     "access",
     "pools",
+    "pool_agents",
 )
 GUARDED = [operation for operation in OPERATIONS if operation.right is not None]
 WITH_PATH = [operation for operation in OPERATIONS if "<" in operation.path]

@@ -136,7 +136,7 @@
     place.textContent = says;
     place.hidden = false;
     input?.setAttribute("aria-invalid", "true");
-    (input ?? form.querySelector("[autofocus], input:not([type=hidden]), textarea, select")).focus();
+    (input ?? form.querySelector("[autofocus], input:not([type=hidden]), textarea, select"))?.focus(); // some only ask to be sure
   });
   document.addEventListener("done", (event) => {
     const form = event.target.closest("form");
@@ -144,7 +144,10 @@
     form?.closest("dialog")?.close();
   });
   function forgive(form) {
-    for (const place of form.querySelectorAll(".form-error, .field-error")) [place.textContent, place.hidden] = ["", true];
+    for (const place of form.querySelectorAll(".form-error, .field-error")) {
+      [place.textContent, place.hidden] = ["", true];
+      delete place.dataset.tone;
+    }
     for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
   }
   document.addEventListener("reset", (event) => forgive(event.target));
