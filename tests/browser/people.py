@@ -114,7 +114,7 @@ class Person:
         person._listens()
         try:
             yield person
-            assert person.complaints == []
+            assert not person.complaints, person.complaints
         finally:
             context.close()
 

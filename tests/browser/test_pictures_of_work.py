@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.people import Person, Site
-from tests.browser.shop import Shop, open_shop
+from tests.browser.shop import Shop
 from tests.harness.server import TOKEN
 
 pytestmark = pytest.mark.slow_browser
@@ -19,8 +19,8 @@ BLANK = 15_000
 
 
 @pytest.fixture(scope="module")
-def shop(site: Site) -> Shop:
-    return open_shop(site.server.admin)
+def site(shop_site: Site) -> Site:
+    return shop_site
 
 
 @pytest.mark.parametrize(
