@@ -163,6 +163,11 @@ document.addEventListener("visibilitychange", () => {
   else if (!stream.running) open(stream.id);
 });
 document.addEventListener("htmx:afterSettle", () => { if (live() !== address) open(); });
+document.addEventListener("iac:signed-in", () => {
+  over = false;
+  banner("");
+  open(stream.id);
+});
 window.addEventListener("offline", () => stream.interrupt());
 window.addEventListener("online", () => { if (stream.running) stream.wake(); else open(stream.id); });
 window.addEventListener("pagehide", () => stream.stop());
