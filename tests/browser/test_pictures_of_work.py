@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -33,9 +32,8 @@ def site(shop_site: Site) -> Site:
     ],
 )
 def test_the_pages_of_a_workspace_have_their_picture_taken(
-    chromium: Browser, site: Site, shop: Shop, tmp_path: Path, *, name: str, tab: str, theme: str
+    chromium: Browser, site: Site, shop: Shop, pictures: Path, *, name: str, tab: str, theme: str
 ) -> None:
-    pictures = Path(os.environ.get("IAC_TEST_PICTURES") or tmp_path)
     with Person.arrives(chromium, site, color_scheme=theme) as someone:
         someone.signs_in(TOKEN)
         someone.page.goto(f"/tasks/{shop.plan}/plan" if tab == "plan" else shop.path + tab)
