@@ -51,9 +51,9 @@ class Furnished:
     agent: str = "agent-2"
 
 
-def furnish(server: Server) -> Furnished:
+def furnish(server: Server, *, resources: int = RESOURCES) -> Furnished:
     """Puts it there. Raises TimeoutError, RuntimeError."""
-    shown = _shown(server)
+    shown = _shown(server, resources)
     trio.run(_in_database, server, _fill)
     return shown
 
@@ -62,12 +62,12 @@ async def _fill(c: Connection) -> None:
     await c.script(STATEMENTS.read_text(encoding="utf-8"))
 
 
-def _shown(server: Server) -> Furnished:
-    new_workspace(server, SHOWN, configuration(RESOURCES))
+def _shown(server: Server, resources: int) -> Furnished:
+    new_workspace(server, SHOWN, configuration(resources))
     for number in range(VARIABLES):
         server.client.create_variable(SHOWN, VariableCreate(key=f"setting_{number:02}", value=f"value {number}"))
     done = _ended(server, TaskCreate(action="plan_and_apply", auto_apply=True), "succeeded")
-    changed = configuration(RESOURCES).replace('{ name = "item', '{ size = "large", name = "item')
+    changed = configuration(resources).replace('{ name = "item', '{ size = "large", name = "item')
     files = {f"module_{number}/main.tf": File(configuration(2).encode(), executable=False) for number in range(20)}
     archive = write_archive({"main.tf": File(changed.encode(), executable=False), **files})
     server.client.upload_configuration(SHOWN, archive)

@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 
 import httpx
 
+from bench import usage
 from bench.furnishing import SHOWN, Furnished
 from bench.rows import Row, at_most, noted, percentile
 from bench.server import Server
@@ -57,12 +58,14 @@ def rows(server: Server, there: Furnished, *, times: int) -> list[Row]:
         for _ in range(WARM_UP + times):
             for name, path in pages.items():
                 took[name].append(_milliseconds(user, path))
+        worked = {name: _worked(server, user, path, times) for name, path in pages.items()}
         weights = {name: _weight(user, path) for name, path in pages.items()}
     for name in pages:
         each, what = took[name][WARM_UP:], f"page, {name}: server time"
         found += [
             noted(f"{what}, median", percentile(each, 50), "ms"),
             at_most(SLOWEST, f"{what}, 95th percentile of {times}", percentile(each, 95), "ms"),
+            noted(f"page, {name}: CPU of the server and its database", worked[name], "ms"),
         ]
     weighed = [
         at_most(HEAVIEST, f"page, {name}: bytes of a first visit", bytes_ / 1000, "KB")
@@ -89,6 +92,18 @@ def _milliseconds(user: httpx.Client, path: str) -> float:
     if answer.status_code != 200:
         raise RuntimeError(f"{path} was answered with {answer.status_code}: {answer.text[:500]}")
     return took * 1000
+
+
+def _worked(server: Server, user: httpx.Client, path: str, times: int) -> float:
+    """Milliseconds of work for one page, whatever else the machine does."""
+    before = _cpu(server)
+    for _ in range(times):
+        _milliseconds(user, path)
+    return (_cpu(server) - before) / times * 1000
+
+
+def _cpu(server: Server) -> float:
+    return usage.cpu_seconds(server.pid) + sum(map(usage.cpu_seconds, usage.postgres_of(server.data_dir)))
 
 
 def _weight(user: httpx.Client, path: str) -> int:

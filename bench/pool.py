@@ -17,7 +17,7 @@ from iac.domain.agent_bodies import Register
 from iac.domain.bodies import WorkspaceChange
 from iac.domain.pool_bodies import PoolCreate, PoolTokenCreate, PoolTokenView, PoolView
 from iac.executor import identity
-from iac.store import agents, pools
+from iac.store import pools, registering
 from iac.store.database import open_database
 
 API = "/api/v1/agent-pools"
@@ -60,7 +60,7 @@ async def _enrol(url: str, secret: str, names: Sequence[str], place: Path) -> No
         for name in names:
             own, boot = os.urandom(16).hex(), os.urandom(16).hex()
             body = Register(name=name, instance_id=own, boot_id=boot, version=__version__)
-            made = await database.tx(agents.register, body, token, HERE)
+            made = await database.tx(registering.register, body, token, HERE)
             known = identity.Identity(instance_id=own, agent_id=made.agent_id, instance_secret=made.instance_secret)
             (place / name).mkdir(mode=0o700, parents=True)
             (place / name / identity.FILE).write_bytes(msgspec.json.encode(known))

@@ -44,10 +44,10 @@ def rows(server: Server, *, visits: int, times: int) -> list[Row]:
     new_workspace(server, "payments-prod", configuration(1))
     logs = [
         Log(task_with_log(server, _coloured(100 * MB)), visits, [], 0),
-        Log(task_with_log(server, _million(times)), 1, STEPS, times),
+        Log(task_with_log(server, coloured_lines(1_000_000, times)), 1, STEPS, times),
         Log(task_with_log(server, _giant(times)), 1, GIANT_STEPS, times),
     ]
-    hundred, million, giant = _looked(Asked(chromium, server.url, server.token, logs))
+    hundred, million, giant = looked(Asked(chromium, server.url, server.token, logs))
     return [
         *_first(hundred),
         *_steps("log of 1,000,000 lines", million),
@@ -55,7 +55,8 @@ def rows(server: Server, *, visits: int, times: int) -> list[Row]:
     ]
 
 
-def _looked(asked: Asked) -> list[Looked]:
+def looked(asked: Asked) -> list[Looked]:
+    """What the process with the browser found, for each log."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.viewer"],
         input=msgspec.json.encode(asked),
@@ -67,20 +68,20 @@ def _looked(asked: Asked) -> list[Looked]:
     return msgspec.json.decode(done.stdout, type=list[Looked])
 
 
-def _first(looked: Looked) -> list[Row]:
+def _first(seen: Looked) -> list[Row]:
     found = []
-    for what, times in zip(FIRST, (looked.painted, looked.rows), strict=True):
+    for what, times in zip(FIRST, (seen.painted, seen.rows), strict=True):
         name = f"task with a log of 100 MB, {what}"
         found += [
             at_most(MOST_SECONDS, f"{name}: the first visit", times[0] / 1000, "s"),
             at_most(MOST_SECONDS, f"{name}: median of {len(times)} visits", percentile(times, 50) / 1000, "s"),
         ]
-    return [*found, at_most(MOST_KB, "task with a log of 100 MB: bytes until then", looked.bytes / 1000, "KB")]
+    return [*found, at_most(MOST_KB, "task with a log of 100 MB: bytes until then", seen.bytes / 1000, "KB")]
 
 
-def _steps(name: str, looked: Looked) -> list[Row]:
+def _steps(name: str, seen: Looked) -> list[Row]:
     found = []
-    for step, times in looked.steps.items():
+    for step, times in seen.steps.items():
         found += [
             at_most(MOST_MS, f"{name}, {step}: median of {len(times)}", percentile(times, 50), "ms"),
             noted(f"{name}, {step}: the slowest", max(times), "ms"),
@@ -105,12 +106,12 @@ def _coloured(size: int) -> bytes:
     return b"".join(lines)
 
 
-def _million(times: int) -> bytes:
-    """1,000,000 coloured lines, the last ones with what is looked for."""
+def coloured_lines(lines: int, times: int) -> bytes:
+    """So many, the last ones with what is looked for in so many turns."""
     usual = b"\x1b[0m\x1b[1mterraform_data.moving_case_of_it[%d]: Creating an error...\x1b[0m and more\n"
     last = b"\x1b[31mError: \x1b[0m\x1b[1m%s %d \x1b[0m%s\n"
     ends = [last % (*words[:1], turn, *words[1:]) for turn in range(times) for words in _LAST]
-    return b"".join([*(usual % number for number in range(1_000_000 - len(ends))), *ends])
+    return b"".join([*(usual % number for number in range(lines - len(ends))), *ends])
 
 
 def _giant(times: int) -> bytes:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from bench import channel, fleet, phases, usage
+from bench import channel, fleet, pages, phases, usage
 from bench.bare import Bare, configuration, find_terraform
+from bench.furnishing import furnish
 from bench.rows import Row, at_least, at_most, missed, noted, percentile, table, write
 from bench.server import Server, running_server
 from iac.executor.binaries import Binary
@@ -99,3 +100,15 @@ def test_a_plan_and_an_apply_are_measured_against_terraform_alone(tmp_path: Path
     assert len(values) == len(found) == 9
     assert all(value for name, value in values.items() if "overhead" not in name)
     assert not any((tmp_path / "bare").iterdir())
+
+
+def test_each_page_is_asked_for_and_weighed_where_there_is_much_to_show(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        there = furnish(server, resources=2)
+        found = pages.rows(server, there, times=1)
+        assert server.client.task(there.planned.id + 10_000).workspace_name.startswith(
+            ("payments", "checkout", "search")
+        )
+    assert len({row.name for row in found}) == len(found) == 4 * len(pages.paths(there))
+    weights = [row.value or 0 for row in found if row.unit == "KB"]
+    assert all(weight > 20 for weight in weights), "with what a page loads"

@@ -32,7 +32,7 @@ from iac.domain.messages import (
 from iac.domain.records import AgentRecord, RevokeMode
 from iac.domain.standings import Standing
 from iac.errors import Conflict, Invalid, NotFound, Unavailable
-from iac.store import agents, assignments, audit, standings, tasks
+from iac.store import agents, assignments, audit, registering, standings, tasks
 from iac.store.database import Connection
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ async def _greet(c: Connection, hello: Hello) -> Greeted:
     record = await agents.get(c, hello.agent_id)
     if _is_out(record):
         return Greeted(record, 0, {})
-    epoch = await agents.connected(c, hello.agent_id, hello.boot_id, clock=hello.clock)
+    epoch = await registering.connected(c, hello.agent_id, hello.boot_id, clock=hello.clock)
     return Greeted(record, epoch, await standings.of_agent(c, hello.agent_id, {held.fence for held in hello.tasks}))
 
 

@@ -55,8 +55,7 @@ class LogSearch:
         base, self.settled = self.settled, self.settled + cut
         self._rest = text[cut:]
         # Of a long line, a match may begin before the cut and end behind it.
-        whole = text[:cut] if text[cut - 1 : cut] == b"\n" else text
-        return [base + found for found in matches(whole, self._needle) if found < cut]
+        return [base + found for found in matches(text, self._needle) if found < cut]
 
 
 def matches(text: bytes, needle: Needle) -> list[int]:

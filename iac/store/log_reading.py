@@ -22,7 +22,7 @@ from iac.store.logs import Part
 MIB = 1024 * 1024
 STEP = 8 * MIB
 """Bytes after which a search tells what it has found; and that are read at once of what is not on the disk any more."""
-PIECE = 256 * 1024
+PIECE = 512 * 1024
 """Bytes that are looked at without letting go of the interpreter: milliseconds."""
 MOST_INDEXED = 128
 Take = Callable[[bytes], bool]
@@ -99,7 +99,7 @@ def _index(index: LogIndex, data: bytes) -> bool:
 async def _read_on(cache: LogCache, task_id: int, offset: int, budget: int, take: Take) -> Part:
     """Reads from `offset` until the log's end, the budget's, or until `take` wants no more.
 
-    All that is on the disk in one go: under load, each change of threads costs more than looking through a megabyte.
+    All that is on the disk in one go: under load, each change of threads costs more than looking through megabytes.
     """
     end = offset + budget
     while True:
@@ -126,7 +126,7 @@ def _from_files(files: Sequence[tuple[Path, int]], offset: int, end: int, take: 
         stop = min(end, begin + length)
         while begin <= offset < stop:
             try:
-                data = log_files.read_at(path, offset - begin, min(MIB, stop - offset))
+                data = log_files.read_at(path, offset - begin, min(PIECE, stop - offset))
             except OSError:
                 data = b""
             if not data:

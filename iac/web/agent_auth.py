@@ -19,7 +19,7 @@ from iac.domain.agent_tokens import PREFIXES
 from iac.domain.rates import Rate, Rates
 from iac.domain.records import AgentRecord, ApiToken, AssignmentRecord, PoolToken
 from iac.errors import Forbidden, RateLimited
-from iac.store import agents, assignments, pools, tokens
+from iac.store import assignments, pools, registering, tokens
 from iac.store.database import Database
 from iac.web.auth import Auth, Authenticate, bearer, good_for_nothing
 
@@ -44,7 +44,7 @@ def authenticator(database: Database) -> Authenticate:
         return await database.tx(pools.authenticate_pool, token, peer())
 
     async def session(token: str) -> AgentRecord | None:
-        return await database.read(agents.authenticate_session, token)
+        return await database.read(registering.authenticate_session, token)
 
     async def task(token: str) -> AssignmentRecord | None:
         found = await database.read(assignments.by_token, token)
@@ -67,7 +67,7 @@ def authenticator(database: Database) -> Authenticate:
             return found
         if kind != "user":
             # After an outage of hours a whole fleet behind one address has sessions that are over: none of it guesses.
-            guessed = not await database.read(agents.ever_given, token)
+            guessed = not await database.read(registering.ever_given, token)
             await _slowly(failures, guessed=guessed)
         raise good_for_nothing()
 

@@ -13,7 +13,7 @@ from iac.domain.messages import PROTOCOL, Heartbeat, HeartbeatAck
 from iac.domain.rates import Rates
 from iac.domain.records import AgentRecord, PoolToken
 from iac.errors import Forbidden, UpgradeRequired
-from iac.store import agents
+from iac.store import agents, registering
 from iac.web.agent_auth import REGISTERS, own, peer, within
 from iac.web.auth import good_for_nothing
 from iac.web.platform import Platform
@@ -56,14 +56,16 @@ def _identity(api: Api, platform: Platform) -> None:
     )  # fmt: skip
     async def register_agent(call: Call[Register, NoQuery]) -> Response:
         token: PoolToken = call.caller
-        if not await platform.read(agents.is_known, token.pool_id, call.body.instance_id, call.body.instance_secret):
+        if not await platform.read(
+            registering.is_known, token.pool_id, call.body.instance_id, call.body.instance_secret
+        ):
             # Only newcomers: after an outage a whole fleet comes back at once, and each proves who it is.
             within(registers, token.id, "registrations")
             within(registers, f"ip {peer()}", "registrations")
         check_version(call.body.protocol_versions)
         times = platform.fleet.times
         made = await platform.write(
-            agents.register,
+            registering.register,
             call.body,
             token,
             peer(),
@@ -81,14 +83,14 @@ def _identity(api: Api, platform: Platform) -> None:
         agent_id = call.path["agent"]
         if isinstance(call.caller, PoolToken):
             secret = call.body.instance_secret or ""
-            record = await platform.read(agents.authenticate_instance, agent_id, call.caller.pool_id, secret)
+            record = await platform.read(registering.authenticate_instance, agent_id, call.caller.pool_id, secret)
             if record is None:
                 raise good_for_nothing()
         else:
             own(call.caller, agent_id)
         times = platform.fleet.times
         session = await platform.write(
-            agents.new_session,
+            registering.new_session,
             agent_id,
             call.body.boot_id,
             session_s=times.session,

@@ -39,6 +39,7 @@ def addresses(site: Site, shop: Shop) -> Mapping[str, str]:
     with visitor(site.url) as anna:
         thing = _first(anna, f"{state}/{shop.first}", r'id="object-([^"]+)"')
         difference = _first(anna, compared, r'id="change-([^"]+)"')
+        disallow = _first(anna, "/agents/pools/eu-west", r'"(/agents/pools/eu-west/workspaces/[^"]+/disallow)"')
         version = _first(anna, f"{shop.path}/configuration", r'[?&;]version=([^"&]+)')
         change = _first(anna, f"/tasks/{shop.plan}/plan", r'id="change-([^"]+)"')
     tasks = site.scenery.tasks
@@ -50,6 +51,7 @@ def addresses(site: Site, shop: Shop) -> Mapping[str, str]:
         "/workspaces/<ws>/state/compare": compared,
         "/workspaces/<ws>/state/compare/<key>": compared.replace("?", f"/{difference}?"),
         f"{TASK}/plan/<key>": f"/tasks/{shop.plan}/plan/{change}",
+        "/agents/pools/<pool>/workspaces/<ws>/disallow": disallow,
         "/tokens/<token_id>/revoke": f"/tokens/{token}/revoke",
         "a lost apply": f"/tasks/{tasks['lost']}",
         "a failed task": f"/tasks/{tasks['failed']}",

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.addresses import EVERY, addresses
 from tests.browser.people import LAPTOP, PHONE, Person, Site, as_size
-from tests.browser.shop import open_shop
+from tests.browser.shop import Shop
 from tests.harness.server import TOKEN
 
 SENDS_NOTHING = "all => all.filter((b) => b.type != 'submit' || !b.form.hasAttribute('action')).map((b) => b.innerText)"
@@ -17,10 +17,13 @@ SENDS_NOTHING = "all => all.filter((b) => b.type != 'submit' || !b.form.hasAttri
 
 
 @pytest.fixture(scope="module")
-def places(site: Site) -> Mapping[str, str]:
-    """Before there is a browser: Terraform runs for it."""
-    site.server.admin.workspace(name="nothing")
-    return addresses(site, open_shop(site.server.admin))
+def site(shop_site: Site) -> Site:
+    return shop_site
+
+
+@pytest.fixture(scope="module")
+def places(site: Site, shop: Shop) -> Mapping[str, str]:
+    return addresses(site, shop)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.people import Person, Site
-from tests.browser.shop import Shop, open_shop
+from tests.browser.shop import Shop
 from tests.harness.server import TOKEN
 
 pytestmark = pytest.mark.slow_browser
@@ -19,8 +18,8 @@ BLANK = 15_000
 
 
 @pytest.fixture(scope="module")
-def shop(site: Site) -> Shop:
-    return open_shop(site.server.admin)
+def site(shop_site: Site) -> Site:
+    return shop_site
 
 
 @pytest.mark.parametrize(
@@ -33,9 +32,8 @@ def shop(site: Site) -> Shop:
     ],
 )
 def test_the_pages_of_a_workspace_have_their_picture_taken(
-    chromium: Browser, site: Site, shop: Shop, tmp_path: Path, *, name: str, tab: str, theme: str
+    chromium: Browser, site: Site, shop: Shop, pictures: Path, *, name: str, tab: str, theme: str
 ) -> None:
-    pictures = Path(os.environ.get("IAC_TEST_PICTURES") or tmp_path)
     with Person.arrives(chromium, site, color_scheme=theme) as someone:
         someone.signs_in(TOKEN)
         someone.page.goto(f"/tasks/{shop.plan}/plan" if tab == "plan" else shop.path + tab)

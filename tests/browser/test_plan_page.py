@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.people import Person, Site
-from tests.browser.shop import SECRET, Shop, open_shop
+from tests.browser.shop import SECRET, Shop
 from tests.harness.server import TOKEN
 
 pytestmark = pytest.mark.slow_browser
@@ -19,8 +19,8 @@ MANY = f'resource "terraform_data" "n" {{\n  count = {NODES}\n  input = {{ a = 1
 
 
 @pytest.fixture(scope="module")
-def shop(site: Site) -> Shop:
-    return open_shop(site.server.admin)
+def site(shop_site: Site) -> Site:
+    return shop_site
 
 
 @pytest.fixture

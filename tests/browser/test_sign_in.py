@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from playwright.sync_api import Browser, Page, expect
 
@@ -52,8 +53,8 @@ def test_who_signs_out_is_out_in_every_tab(someone: Person) -> None:
     someone.page.locator(".menu summary").click()
     someone.page.get_by_role("button", name="Sign out").click()
     expect(someone.page).to_have_url(f"{someone.site.url}/login")
-    other.get_by_role("link", name="Failed").click()  # asked for by a script: it is led to where one signs in, and back
-    expect(other).to_have_url(re.compile(r"/login\?next=%2Fworkspaces$"))
+    other.get_by_role("link", name="Failed").click()  # asked for by a script
+    expect(other.get_by_role("dialog", name="Your session is over")).to_be_visible()
 
 
 def test_a_session_that_ends_meanwhile_is_told_and_keeps_the_page(someone: Person) -> None:
@@ -66,20 +67,88 @@ def test_a_session_that_ends_meanwhile_is_told_and_keeps_the_page(someone: Perso
     expect(banner).to_contain_text("You are signed out.")
     expect(someone.page.get_by_role("link", name="payments-prod")).to_be_visible()
     banner.get_by_role("link", name="Sign in again").click()
-    expect(someone.page).to_have_url(re.compile(r"/login\?next=%2Fworkspaces$"))
+    signs_in_again(someone)
+    someone.is_live()
+    expect(banner).to_be_hidden()
 
 
-def test_a_dialog_that_is_sent_after_the_session_ended_leads_to_signing_in_and_back(someone: Person) -> None:
-    someone.page.goto("/workspaces?sort=-name")
-    someone.page.get_by_role("link", name="New workspace").click()
-    someone.page.get_by_label("Name", exact=True).fill("too-late")
-    someone.site.sql("DELETE FROM browser_session")
-    someone.page.get_by_role("button", name="Create workspace").click()
-    expect(someone.page).to_have_url(re.compile(r"/login\?next=%2Fworkspaces%3Fsort%3D-name$"))
-    someone.page.get_by_label("API token").fill(TOKEN)
+def signs_in_again(someone: Person) -> None:
+    """In the dialog that asks for it, at the first try that is right."""
+    dialog = someone.page.get_by_role("dialog", name="Your session is over")
+    expect(dialog.get_by_label("API token")).to_be_focused()
+    dialog.get_by_label("API token").fill("nonsense")
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(dialog.get_by_role("alert").filter(has_text="unknown, expired or revoked")).to_be_visible()
+    dialog.get_by_label("API token").fill(TOKEN)
     someone.page.keyboard.press("Enter")
-    expect(someone.page).to_have_url(f"{someone.site.url}/workspaces?sort=-name")
-    assert someone.site.sql("SELECT 1 FROM workspace WHERE name = 'too-late'") == []
+    expect(dialog).to_be_hidden()
+
+
+def test_what_is_typed_outlives_the_session_in_every_kind_of_form(someone: Person) -> None:
+    page, admin = someone.page, someone.site.server.admin
+    name = admin.workspace()
+    forms: list[tuple[str, Callable[[], None], str, str]] = [
+        ("/workspaces", page.get_by_role("link", name="New workspace").click, "Name", "Create workspace"),
+        (f"/workspaces/{name}", page.get_by_role("button", name="Plan", exact=True).click, "Message", "Start the plan"),
+        (f"/workspaces/{name}/settings", lambda: None, "Working directory", "Save"),
+        (f"/workspaces/{name}/configuration/edit", lambda: None, "Content", "Save"),
+    ]
+    for path, opens, label, does in forms:
+        page.goto(path)
+        opens()
+        field = page.locator("form:visible").get_by_label(re.compile(rf"^{label}( optional)?$"))
+        field.fill("what took a while to type")
+        someone.site.sql("DELETE FROM browser_session")
+        button = page.locator("form:visible", has=page.get_by_label(re.compile(rf"^{label}( optional)?$"))).get_by_role(
+            "button", name=does
+        )
+        button.click()
+        signs_in_again(someone)
+        expect(field).to_have_value("what took a while to type")
+        expect(button).to_be_focused()
+        expect(page.get_by_text("Send it once more.")).to_be_visible()
+    page.get_by_label("Content").fill('resource "terraform_data" "late" {}')
+    button.click()
+    expect(page.locator("#file-title")).to_have_text("main.tf")
+
+
+def test_a_secret_that_is_typed_when_the_session_ends_stays_and_is_kept_nowhere(someone: Person) -> None:
+    page = someone.page
+    page.goto(f"/workspaces/{someone.site.server.admin.workspace()}/variables")
+    page.get_by_role("link", name="New variable").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("password")
+    dialog.get_by_label("Value").fill("canary-in-a-form")
+    dialog.get_by_label("Sensitive").check()
+    someone.site.sql("DELETE FROM browser_session")
+    dialog.get_by_role("button", name="Create variable").click()
+    signs_in_again(someone)
+    expect(dialog.get_by_label("Value")).to_have_value("canary-in-a-form")
+    kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, location.href, document.cookie])")
+    assert "canary" not in kept
+    assert TOKEN not in kept
+    dialog.get_by_role("button", name="Create variable").click()
+    expect(page.locator("#variables")).to_contain_text("password")
+
+
+def test_a_form_that_is_asked_for_too_late_opens_after_signing_in(someone: Person) -> None:
+    someone.page.goto("/workspaces?sort=-name")
+    someone.site.sql("DELETE FROM browser_session")
+    someone.page.get_by_role("link", name="New workspace").click()
+    signs_in_again(someone)
+    expect(someone.page.get_by_role("dialog", name="New workspace")).to_be_visible()
+
+
+def test_who_signs_in_as_somebody_else_sees_the_page_as_that_one(someone: Person) -> None:
+    token = someone.site.server.admin.post("/tokens", 201, json={"name": "other one", "role": "viewer"})["token"]
+    page = someone.page
+    page.goto("/workspaces")
+    someone.site.sql("DELETE FROM browser_session")
+    page.get_by_role("link", name="New workspace").click()
+    page.get_by_role("dialog").get_by_label("API token").fill(token)
+    page.keyboard.press("Enter")
+    expect(page.locator(".menu-name")).to_have_text("other one")
+    expect(page.get_by_role("link", name="New workspace")).to_have_count(0)
 
 
 def test_the_theme_is_chosen_once_and_follows_the_system_until_then(chromium: Browser, site: Site) -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from threading import Event
 from time import monotonic
 
 import pytest
@@ -98,6 +99,7 @@ def until(true: Callable[[], bool]) -> None:
     deadline = monotonic() + PATIENCE / 1000
     while not true():
         assert monotonic() < deadline
+        Event().wait(0.02)
 
 
 def timed(log: Locator, does: str) -> float:

@@ -78,3 +78,5 @@ def test_a_form_of_a_tab_from_before_signing_in_anew_is_explained(someone: Perso
     dialog.get_by_role("button", name="Start the plan").click()
     expect(dialog.get_by_role("alert").first).to_contain_text("from before you signed in again")
     expect(dialog.get_by_label("Message")).to_have_value("from before")
+    dialog.get_by_role("button", name="Start the plan").click()
+    expect(dialog.get_by_role("alert").first).to_contain_text("has no configuration")

@@ -11,15 +11,15 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.people import Person, Site
-from tests.browser.shop import SECRET, Shop, open_shop
+from tests.browser.shop import SECRET, Shop
 from tests.harness.server import TOKEN
 
 pytestmark = pytest.mark.slow_browser
 
 
 @pytest.fixture(scope="module")
-def shop(site: Site) -> Shop:
-    return open_shop(site.server.admin, "inputs")
+def site(shop_site: Site) -> Site:
+    return shop_site
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.people import Person, Site
-from tests.browser.shop import SECRET, Shop, open_shop, small
+from tests.browser.shop import SECRET, Shop, small
 from tests.harness.server import TOKEN
 
 pytestmark = pytest.mark.slow_browser
 
 
 @pytest.fixture(scope="module")
-def shop(site: Site) -> Shop:
-    return open_shop(site.server.admin)
+def site(shop_site: Site) -> Site:
+    return shop_site
 
 
 @pytest.fixture(scope="module")
@@ -187,18 +187,20 @@ def test_a_workspace_that_is_deleted_elsewhere_says_so_on_the_open_page(someone:
     expect(page.locator("#banner")).to_contain_text("was deleted")
 
 
-def test_a_session_that_ends_while_a_dialog_is_open_leads_back_there_after_signing_in(someone: Person) -> None:
+def test_a_session_that_ends_while_a_dialog_is_open_loses_nothing_of_it(someone: Person) -> None:
     path = small(someone.site.server.admin, "expired")
     page = someone.page
     page.goto(path)
     page.get_by_role("button", name="Plan", exact=True).click()
-    page.get_by_role("dialog").get_by_label("Message").fill("half done")
+    dialog = page.get_by_role("dialog", name="Plan expired")
+    dialog.get_by_label("Message").fill("half done")
     someone.site.sql("DELETE FROM browser_session")
-    page.get_by_role("dialog").get_by_role("button", name="Start the plan").click()
-    page.wait_for_url(re.compile(r"/login\?next="))
+    page.get_by_role("button", name="Start the plan").click()
     page.get_by_label("API token").fill(TOKEN)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(re.compile(f"{path}$"))
+    expect(dialog.get_by_label("Message")).to_have_value("half done")
+    dialog.get_by_role("button", name="Start the plan").click()
+    page.wait_for_url(re.compile(r"/tasks/\d+$"))
 
 
 def test_without_scripts_every_tab_can_be_read(chromium: Browser, site: Site, shop: Shop) -> None:

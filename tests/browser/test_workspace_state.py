@@ -10,15 +10,15 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.people import Person, Site
-from tests.browser.shop import SECRET, Shop, open_shop, small
+from tests.browser.shop import SECRET, Shop, small
 from tests.harness.server import TOKEN
 
 pytestmark = pytest.mark.slow_browser
 
 
 @pytest.fixture(scope="module")
-def shop(site: Site) -> Shop:
-    return open_shop(site.server.admin, "stately")
+def site(shop_site: Site) -> Site:
+    return shop_site
 
 
 def test_a_tree_is_searched_by_address_and_by_attribute(someone: Person, shop: Shop) -> None:
@@ -72,7 +72,7 @@ def test_a_download_is_the_very_state_and_is_noted(someone: Person, shop: Shop, 
     with page.expect_download() as started:
         page.get_by_role("link", name="Download").click()
     started.value.save_as(tmp_path / "it")
-    assert started.value.suggested_filename == "stately.tfstate"
+    assert started.value.suggested_filename == "shop.tfstate"
     assert json.loads((tmp_path / "it").read_bytes())["serial"] == shop.second
     noted = someone.site.sql("SELECT count(*) AS n FROM audit WHERE verb = 'state.download' AND actor = 'admin'")
     assert noted[0]["n"] >= 1
@@ -104,7 +104,7 @@ def test_a_rollback_while_a_task_holds_the_workspace_is_refused_and_says_who(som
     page.goto(f"{shop.path}/state/{shop.first}")
     page.get_by_role("button", name="Roll back to it").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Type stately to be sure").fill("stately")
+    dialog.get_by_label("Type shop to be sure").fill("shop")
     dialog.get_by_role("button", name="Roll back").click()
     expect(dialog.locator(".form-error")).to_contain_text(str(shop.plan))
 

@@ -23,7 +23,7 @@ from iac.domain.work import RunTask
 from iac.executor.accessor_local import Changes, LocalDataAccessor
 from iac.executor.accessor_remote import RemoteDataAccessor
 from iac.executor.remote_client import open_client
-from iac.store import agents, assignments, pools, workspaces
+from iac.store import assignments, pools, registering, workspaces
 from iac.store.database import Database, open_database
 from iac.store.identity import new_id
 from iac.store.log_cache import LogCache
@@ -47,7 +47,7 @@ class RemotePlatform(StorePlatform):
         pool = await self.database.tx(pools.create, {"name": new_id("pool"), "kind": "static"}, by="test")
         token, _ = await self.database.tx(pools.create_token, pool.id, "token", "test")
         known = Register(name="agent", instance_id="instance", boot_id="boot")
-        self.agent = (await self.database.tx(agents.register, known, token, "127.0.0.1")).agent_id
+        self.agent = (await self.database.tx(registering.register, known, token, "127.0.0.1")).agent_id
         await self.database.tx(pools.allow, pool.id, self.workspace, by="test")
         served = {"execution_mode": "agent", "pool_id": pool.id}
         await self.database.tx(workspaces.change, self.workspace, served, by="test")

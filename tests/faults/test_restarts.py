@@ -15,7 +15,7 @@ import trio
 
 from iac.domain.agent_bodies import Register
 from iac.executor.identity import FILE, Identity
-from iac.store import agents, pools
+from iac.store import pools, registering
 from tests.faults.scene import STRAIGHT, KillableScene, Scene, a_killable_scene
 from tests.harness.agent_process import AgentProcess
 from tests.harness.server import PATIENT
@@ -74,7 +74,7 @@ async def a_crowd_of(scene: Scene, count: int) -> Path:
         place = crowd / f"agent-{number:03}"
         place.mkdir(parents=True, mode=0o700)
         body = Register(name=place.name, instance_id=f"instance-{number:024}", boot_id="boot-before-the-crowd")
-        known = await database.tx(agents.register, body, token, None)
+        known = await database.tx(registering.register, body, token, None)
         identity = Identity(
             instance_id=body.instance_id, agent_id=known.agent_id, instance_secret=known.instance_secret
         )

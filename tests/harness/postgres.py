@@ -70,10 +70,10 @@ async def _migrate(url: str) -> None:
         await migrate(database)
 
 
-def fresh_database(url: str, *, empty: bool = False) -> str:
-    """The URL of a new database: migrated, or really empty."""
+def fresh_database(url: str, *, empty: bool = False, like: str = "") -> str:
+    """The URL of a new database: migrated, really empty, or with all of another one, to which nobody is connected."""
     name = f"iac_test_{next(_numbers)}"
-    template = "template0" if empty else TEMPLATE
+    template = "template0" if empty else name_of(like) if like else TEMPLATE
     # By default each page goes through the log of the cluster, which costs eight times as much.
     execute(url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy", **CLONING)
     return url.replace("/postgres?", f"/{name}?")
@@ -81,8 +81,11 @@ def fresh_database(url: str, *, empty: bool = False) -> str:
 
 def drop_database(url: str, database_url: str) -> None:
     """A hundred of them would fill the disk, and hold up the cluster's end."""
-    name = database_url.partition("?")[0].rpartition("/")[2]
-    execute(url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(url, f"DROP DATABASE {name_of(database_url)} WITH (FORCE)")
+
+
+def name_of(database_url: str) -> str:
+    return database_url.partition("?")[0].rpartition("/")[2]
 
 
 def execute(url: str, statement: str, **settings: str) -> None:

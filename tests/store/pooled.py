@@ -6,7 +6,7 @@ from typing import Any
 
 from iac.domain.agent_bodies import Register, Registered
 from iac.domain.records import AuditEntry, Pool, PoolToken, Task, Workspace
-from iac.store import agents, assignments, audit, pools, workspaces
+from iac.store import assignments, audit, pools, registering, workspaces
 from iac.store.database import Connection, Database
 from tests.store import given
 
@@ -29,7 +29,7 @@ def a_register(name: str = "web", number: int = 1, **facts: Any) -> Register:
 async def an_agent(
     database: Database, token: PoolToken, name: str = "web", number: int = 1, **facts: Any
 ) -> Registered:
-    return await database.tx(agents.register, a_register(name, number, **facts), token, "10.0.0.1")
+    return await database.tx(registering.register, a_register(name, number, **facts), token, "10.0.0.1")
 
 
 async def a_served_workspace(database: Database, name: str = "w", pool: str = "p") -> Workspace:

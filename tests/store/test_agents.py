@@ -12,7 +12,7 @@ from iac.domain.agent_tokens import looks_like
 from iac.domain.messages import Heartbeat
 from iac.domain.records import PoolToken
 from iac.errors import Conflict, Forbidden, Invalid, NotFound
-from iac.store import agents, assignments, pools
+from iac.store import agents, assignments, pools, registering
 from iac.store.database import Database
 from tests.store import given, pooled
 
@@ -37,7 +37,7 @@ async def an_approval_token(database: Database) -> PoolToken:
 
 async def known(database: Database, session: str) -> str | None:
     """Whose session it is."""
-    found = await database.tx(agents.authenticate_session, session)
+    found = await database.tx(registering.authenticate_session, session)
     return None if found is None else found.id
 
 
@@ -58,7 +58,7 @@ async def test_a_first_register_makes_an_agent_with_a_secret_and_a_session(
 
 async def test_the_same_instance_is_the_same_agent_after_a_restart(database: Database, token: PoolToken) -> None:
     first = await pooled.an_agent(database, token)
-    await database.tx(agents.connected, first.agent_id, "boot-of-1")
+    await database.tx(registering.connected, first.agent_id, "boot-of-1")
     again = await pooled.an_agent(
         database, token, boot_id="boot-after", instance_secret=first.instance_secret, plan_limit=9, version="2"
     )
@@ -72,7 +72,7 @@ async def test_an_instance_without_its_secret_is_refused_and_nothing_changes(
     database: Database, token: PoolToken
 ) -> None:
     first = await pooled.an_agent(database, token)
-    await database.tx(agents.connected, first.agent_id, "boot-of-1")
+    await database.tx(registering.connected, first.agent_id, "boot-of-1")
     for shown in (None, "iaci_wrong"):
         with pytest.raises(Forbidden) as refused:
             await pooled.an_agent(database, token, instance_secret=shown, version="evil")
@@ -114,7 +114,7 @@ async def test_a_second_instance_of_the_same_name_waits_while_the_first_is_heard
     with pytest.raises(Conflict) as refused:
         await pooled.an_agent(database, token, number=2)
     assert refused.value.code == "name_in_use"
-    await database.tx(agents.connected, first.agent_id, "boot-of-1")
+    await database.tx(registering.connected, first.agent_id, "boot-of-1")
     await pooled.silent(database, first.agent_id, 59)
     with pytest.raises(Conflict):
         await pooled.an_agent(database, token, number=2)
@@ -187,21 +187,21 @@ async def test_of_many_registers_of_one_instance_at_once_all_are_one_agent(
 
 async def test_an_old_session_goes_on_for_two_minutes_and_not_longer(database: Database, token: PoolToken) -> None:
     made = await pooled.an_agent(database, token)
-    new = await database.tx(agents.new_session, made.agent_id, "boot-of-1")
+    new = await database.tx(registering.new_session, made.agent_id, "boot-of-1")
     for session in (made.session_token, new.session_token):
         assert await known(database, session) == made.agent_id
     left = "SELECT extract(epoch FROM min(expires_at) - now())::int FROM agent_session WHERE agent_id = :id"
     assert 100 < await given.scalar(database, left, id=made.agent_id) <= 120
     sooner = "UPDATE agent_session SET expires_at = now() + interval '9 s' WHERE expires_at < now() + interval '5 min'"
     await pooled.execute(database, sooner)
-    await database.tx(agents.new_session, made.agent_id, "boot-of-1")
+    await database.tx(registering.new_session, made.agent_id, "boot-of-1")
     assert await given.scalar(database, left, id=made.agent_id) <= 9, "renewing again gives the old one no more time"
 
 
 async def test_a_session_ends_with_its_time(database: Database, token: PoolToken) -> None:
-    made = await database.tx(agents.register, pooled.a_register(), token, None, session_s=0)
+    made = await database.tx(registering.register, pooled.a_register(), token, None, session_s=0)
     assert await known(database, made.session_token) is None
-    await database.tx(agents.new_session, made.agent_id, "boot-of-1")
+    await database.tx(registering.new_session, made.agent_id, "boot-of-1")
     assert await given.scalar(database, "SELECT count(*) FROM agent_session") == 1, "those that are over are swept"
 
 
@@ -215,13 +215,13 @@ async def test_a_copied_identity_does_not_end_the_sessions_of_the_first_until_it
     database: Database, token: PoolToken
 ) -> None:
     first = await pooled.an_agent(database, token)
-    await database.tx(agents.connected, first.agent_id, "boot-of-1")
+    await database.tx(registering.connected, first.agent_id, "boot-of-1")
     copy = await pooled.an_agent(database, token, boot_id="boot-of-copy", instance_secret=first.instance_secret)
     left = """SELECT extract(epoch FROM expires_at - now())::int FROM agent_session
               WHERE agent_id = :id AND boot_id = 'boot-of-1'"""
     assert await given.scalar(database, left, id=first.agent_id) > 3000
     assert (await database.tx(agents.get, first.agent_id)).boot_id == "boot-of-1"
-    await database.tx(agents.connected, copy.agent_id, "boot-of-copy")
+    await database.tx(registering.connected, copy.agent_id, "boot-of-copy")
     assert await given.scalar(database, left, id=first.agent_id) <= 120
     assert (await database.tx(agents.get, first.agent_id)).boot_id == "boot-of-copy"
 
@@ -232,7 +232,7 @@ async def test_an_instance_proves_itself_with_its_secret_in_its_own_pool_only(
     made = await pooled.an_agent(database, token)
     other = await pooled.a_pool(database, "other")
     secret = str(made.instance_secret)
-    found = await database.tx(agents.authenticate_instance, made.agent_id, token.pool_id, secret)
+    found = await database.tx(registering.authenticate_instance, made.agent_id, token.pool_id, secret)
     assert found is not None
     assert found.id == made.agent_id
     for agent_id, pool_id, shown in (
@@ -240,7 +240,7 @@ async def test_an_instance_proves_itself_with_its_secret_in_its_own_pool_only(
         ("agent-0000000000000000", token.pool_id, secret),
         (made.agent_id, token.pool_id, made.session_token),
     ):
-        assert await database.tx(agents.authenticate_instance, agent_id, pool_id, shown) is None
+        assert await database.tx(registering.authenticate_instance, agent_id, pool_id, shown) is None
 
 
 # Approval
@@ -303,10 +303,10 @@ async def test_figures_that_make_no_sense_are_cut_to_what_does(database: Databas
 
 async def test_each_connection_has_a_higher_epoch(database: Database, token: PoolToken) -> None:
     made = await pooled.an_agent(database, token)
-    epochs = [await database.tx(agents.connected, made.agent_id, "boot-of-1") for _ in range(3)]
+    epochs = [await database.tx(registering.connected, made.agent_id, "boot-of-1") for _ in range(3)]
     assert epochs == [1, 2, 3]
     with pytest.raises(NotFound):
-        await database.tx(agents.connected, "agent-0000000000000000", "boot")
+        await database.tx(registering.connected, "agent-0000000000000000", "boot")
 
 
 async def test_draining_is_an_admins_wish_that_a_heartbeat_does_not_undo(database: Database, token: PoolToken) -> None:
@@ -346,11 +346,11 @@ async def test_a_retired_agent_is_nobody_and_its_name_is_free(database: Database
     await database.tx(agents.retire, made.agent_id, force=False, by="ann")
     assert await known(database, made.session_token) is None
     secret = str(made.instance_secret)
-    assert await database.tx(agents.authenticate_instance, made.agent_id, token.pool_id, secret) is None
+    assert await database.tx(registering.authenticate_instance, made.agent_id, token.pool_id, secret) is None
     with pytest.raises(NotFound):
         await database.tx(agents.approve, made.agent_id, by="ann")
     with pytest.raises(NotFound):
-        await database.tx(agents.new_session, made.agent_id, "boot-of-1")
+        await database.tx(registering.new_session, made.agent_id, "boot-of-1")
     assert await pooled.verbs(database, made.agent_id) == ["agent.delete", "agent.register"]
     assert (await pooled.an_agent(database, token, number=2)).name == "web"
 

@@ -211,3 +211,12 @@ async def test_the_audit_has_who_asked_for_what(database: Database) -> None:
     [entry] = await database.tx(audit.page, limit=5, before=None, subject=f"task-{made.id}")
     assert (entry.actor, entry.verb) == ("eve", "task.create")
     assert entry.facts == {"workspace": workspace.id, "action": "destroy"}
+
+
+async def test_what_is_made_is_what_is_kept(database: Database) -> None:
+    await given.a_workspace(database)
+    first, second = [await given.a_task(database, "w", targets=("a.b",), message="why") for _ in range(2)]
+    plan = await given.a_task(database, "w", "plan")
+    assert [each.status for each in (first, second, plan)] == ["queued", "pending", "queued"]
+    for task in (first, second, plan):
+        assert task == await database.tx(tasks.get, task.id)

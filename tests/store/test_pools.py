@@ -11,7 +11,7 @@ import trio
 from iac.domain.agent_tokens import looks_like
 from iac.domain.records import PoolToken
 from iac.errors import Conflict, Invalid, NotFound
-from iac.store import agents, assignments, pools, workspaces
+from iac.store import agents, assignments, pools, registering, workspaces
 from iac.store.database import Database
 from tests.store import given, pooled
 
@@ -88,7 +88,7 @@ async def test_a_pool_whose_tasks_are_not_over_is_not_deleted_and_its_old_tasks_
 async def test_a_pool_is_deleted_with_its_agents_once_none_is_online(database: Database) -> None:
     await pooled.a_pool(database)
     agent = await pooled.an_agent(database, await pooled.a_token(database))
-    await database.tx(agents.connected, agent.agent_id, "boot-of-1")
+    await database.tx(registering.connected, agent.agent_id, "boot-of-1")
     with pytest.raises(Conflict) as refused:
         await database.tx(pools.delete, "p", by="ann")
     assert refused.value.code == "agents_online"
@@ -291,7 +291,7 @@ async def test_a_soft_revocation_lets_agents_finish_and_a_hard_one_ends_their_se
     await database.tx(assignments.note_read, held.fence, boot_id="b", ip=None)
 
     await database.tx(pools.revoke_token, "p", record.id, mode="soft", by="ann")
-    known = await database.tx(agents.authenticate_session, agent.session_token)
+    known = await database.tx(registering.authenticate_session, agent.session_token)
     assert known is not None
     assert (known.token_revoked, known.takes_tasks) == ("soft", False)
     found = await database.tx(assignments.by_token, token)
@@ -299,7 +299,7 @@ async def test_a_soft_revocation_lets_agents_finish_and_a_hard_one_ends_their_se
     assert found.scope == "full"
 
     await database.tx(pools.revoke_token, "p", record.id, mode="hard", by="ann")
-    assert await database.tx(agents.authenticate_session, agent.session_token) is None
+    assert await database.tx(registering.authenticate_session, agent.session_token) is None
     found = await database.tx(assignments.by_token, token)
     assert found is not None
     assert found.scope == "quarantine"
@@ -361,7 +361,7 @@ async def test_demand_counts_what_waits_and_runs_and_the_slots_of_agents_that_ta
     assert (empty.waiting_plans, empty.oldest_waiting_since, empty.plan_slots) == (0, None, 0)
     made = [await pooled.an_agent(database, token, f"a{n}", n, plan_limit=4) for n in range(4)]
     for agent in made[:3]:
-        await database.tx(agents.connected, agent.agent_id, "boot-of-it")
+        await database.tx(registering.connected, agent.agent_id, "boot-of-it")
     await database.tx(agents.set_draining, made[0].agent_id, True, by="ann")
     await pooled.silent(database, made[1].agent_id, 61)
     running = await given.a_task(database, "w", "plan")

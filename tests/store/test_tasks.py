@@ -100,6 +100,28 @@ async def test_saving_a_plan_and_a_cancel_at_once_do_not_lock_each_other_out(dat
         assert (stored.status, stored.plan_digest) == ("cancelling", plan.facts.digest)
 
 
+async def test_who_waits_for_the_workspace_holds_no_task_meanwhile(database: Database) -> None:
+    """The lock order, although a move takes both rows in one statement."""
+    await given.a_workspace(database)
+    task = await given.a_task(database, "w", "plan")
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    held = trio.Event()
+
+    async def hold_the_workspace(c: Connection) -> None:
+        await workspaces.hold(c, "w")
+        held.set()
+        while not await c.value(waiting):
+            pass
+        await c.run("SELECT 1 FROM task WHERE id = :id FOR UPDATE NOWAIT", id=task.id)
+        await c.run("UPDATE task SET priority = 7 WHERE id = :id", id=task.id)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(database.tx, hold_the_workspace)
+        await held.wait()
+        moved = await database.tx(tasks.move, task.id, given.a_cancel())
+    assert (moved.before.priority, moved.task.status) == (7, "cancelled"), "it saw what it had waited for"
+
+
 async def test_a_row_that_somebody_else_changed_is_not_overwritten(database: Database) -> None:
     """The last line of defence, below the row locks: the UPDATE itself compares."""
     await given.a_workspace(database)

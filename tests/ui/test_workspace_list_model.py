@@ -9,7 +9,8 @@ from msgspec import structs
 
 from iac.domain.glances import LastTask, WorkspaceGlance
 from iac.errors import Invalid
-from iac.web.ui.models.workspace_list import NoRows, Page, Row, Workspaces, WorkspacesQuery, page_of, row, workspaces
+from iac.web.ui.models.listing import NoRows, Pages, pages_of
+from iac.web.ui.models.workspace_list import PAGE, PATH, Row, Workspaces, WorkspacesQuery, row, workspaces
 from iac.web.ui.pages import decoded
 from tests.domain.builders import NOW
 
@@ -86,20 +87,21 @@ def test_a_column_turns_round_when_it_is_chosen_again() -> None:
 @pytest.mark.parametrize(
     ("page", "total", "here", "expected"),
     [
-        (1, 3, 3, Page("1–3 of 3 workspaces", "", "")),  # noqa: RUF001 - a range
-        (1, 1200, 50, Page("1–50 of 1,200 workspaces", "", "/workspaces?page=2")),  # noqa: RUF001
-        (2, 60, 10, Page("51–60 of 60 workspaces", "/workspaces", "")),  # noqa: RUF001
-        (9, 60, 0, Page("Page 9 is beyond the end of 60 workspaces", "/workspaces?page=2", "")),
-        (1, 0, 0, Page("Nothing to show", "", "")),
+        (1, 3, 3, Pages("1–3 of 3 workspaces", "", "")),  # noqa: RUF001 - a range
+        (1, 1200, 50, Pages("1–50 of 1,200 workspaces", "", "/workspaces?page=2")),  # noqa: RUF001
+        (2, 60, 10, Pages("51–60 of 60 workspaces", "/workspaces", "")),  # noqa: RUF001
+        (9, 60, 0, Pages("Page 9 is beyond the end of 60 workspaces", "/workspaces?page=2", "")),
+        (1, 0, 0, Pages("Nothing to show", "", "")),
     ],
 )
-def test_pages_say_where_one_is_and_lead_on(page: int, total: int, here: int, expected: Page) -> None:
-    assert page_of(WorkspacesQuery(page=page), total, here) == expected
+def test_pages_say_where_one_is_and_lead_on(page: int, total: int, here: int, expected: Pages) -> None:
+    query = WorkspacesQuery(page=page)
+    assert pages_of(PATH, query, "workspace", page=page, size=PAGE, total=total, shown=here) == expected
 
 
 def test_no_rows_say_whether_a_filter_is_in_the_way() -> None:
-    assert shown(WorkspacesQuery()).rows.parts[0].model == NoRows(False)
-    assert shown(WorkspacesQuery(tag="t=1")).rows.parts[0].model == NoRows(True)
+    assert shown(WorkspacesQuery()).rows.parts[0].model == NoRows(False, PATH)
+    assert shown(WorkspacesQuery(tag="t=1")).rows.parts[0].model == NoRows(True, PATH)
 
 
 def test_what_is_chosen_can_be_seen_though_nothing_has_it_any_more() -> None:

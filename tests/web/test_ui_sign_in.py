@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -153,13 +154,51 @@ def test_the_last_admin_cannot_shut_everybody_out(api: Served, anna: Visitor) ->
     assert anna.get("/tokens").status_code == 200
 
 
-def test_a_script_whose_session_is_over_is_led_to_the_page_that_the_person_sees(api: Served, anna: Visitor) -> None:
-    headers = {"HX-Request": "true", "HX-Current-URL": f"{api.url}/workspaces?q=x"}
+def test_a_script_whose_session_is_over_is_told_so_and_can_sign_in_where_it_is(api: Served, anna: Visitor) -> None:
+    script = {"HX-Request": "true", "HX-Trigger": "again-form"}
     api.sql("DELETE FROM browser_session")
-    asked = anna.get("/workspaces", headers=headers)
-    assert (asked.status_code, asked.headers["HX-Redirect"]) == (204, "/login?next=%2Fworkspaces%3Fq%3Dx")
-    done = anna.post("/workspaces", data={"name": "x"}, headers=headers)
-    assert (done.status_code, done.headers["HX-Redirect"]) == (204, "/login?next=%2Fworkspaces%3Fq%3Dx")
+    for answer in (
+        anna.get("/workspaces", headers=script),
+        anna.post("/workspaces", data={"name": "x"}, headers=script),
+    ):
+        assert answer.status_code == 204
+        assert json.loads(answer.headers["HX-Trigger"]) == {"signed_out": True}
+        assert "HX-Redirect" not in answer.headers
+    refused = anna.post("/login", data={"token": "nonsense"}, headers=script)
+    assert json.loads(refused.headers["HX-Trigger"])["refused"]["field"] == "token"
+    done = anna.post("/login", data={"token": TOKEN}, headers=script)
+    told = json.loads(done.headers["HX-Trigger"])["signed_in"]
+    assert (done.status_code, told["name"]) == (204, "admin")
+    name = fresh("w")
+    assert anna.post("/workspaces", data={"name": name}, headers={**script, "X-CSRF-Token": told["csrf"]}).is_success
+
+
+def test_a_page_from_before_signing_in_anew_is_put_right_for_its_script_alone(api: Served, anna: Visitor) -> None:
+    stale, name = anna.csrf, fresh("w")
+    anna.signs_in()
+    script = {"HX-Request": "true", "HX-Trigger": "x-form", "X-CSRF-Token": stale}
+    refused = anna.post("/workspaces", data={"name": name}, headers=script)
+    told = json.loads(refused.headers["HX-Trigger"])
+    assert (refused.status_code, told["signed_in"]["csrf"]) == (403, anna.csrf)
+    assert "send it once more" in told["refused"]["says"]
+    for elsewhere in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": None}):
+        forged = anna.post("/workspaces", data={"name": name}, headers={**script, **elsewhere})
+        assert forged.status_code == 403
+        assert "signed_in" not in forged.headers.get("HX-Trigger", "")
+    assert not api.admin.get("/workspaces", params={"search": name})["items"]
+
+
+def test_a_script_can_ask_whether_another_tab_has_signed_in(anna: Visitor, stranger: Visitor) -> None:
+    script = {"HX-Request": "true"}
+    assert json.loads(anna.get("/login", headers=script).headers["HX-Trigger"])["signed_in"]["csrf"] == anna.csrf
+    assert json.loads(stranger.get("/login", headers=script).headers["HX-Trigger"]) == {"signed_out": True}
+
+
+def test_without_scripts_one_comes_back_to_the_page_that_the_form_was_on(api: Served, stranger: Visitor) -> None:
+    sent = stranger.post("/agents/agent-x/approve", headers={"Referer": f"{api.url}/agents/agent-x"})
+    assert sent.headers["Location"] == "/login?next=%2Fagents%2Fagent-x"
+    elsewhere = stranger.post("/workspaces", headers={"Referer": "https://evil.example/agents"})
+    assert elsewhere.headers["Location"] == "/login?next=%2Fworkspaces"
 
 
 def test_a_cookie_in_use_for_long_is_replaced_and_the_session_goes_on(api: Served, anna: Visitor) -> None:

@@ -54,6 +54,19 @@ def told(headers: Mapping[str, str] | None = None, status: int = 204, **events: 
     return Response(b"", status=status, headers={**HEADERS, **(headers or {}), "HX-Trigger": json.dumps(events)})
 
 
+def refused(status: int, message: str, field: str = "", **events: object) -> Response:
+    """What went wrong, for a page's script: at the form that was sent, with its field, or as a toast."""
+    form = request.headers.get("HX-Trigger", "")
+    if form.endswith("-form") and status < 500:
+        return told(None, status, **events, refused={"form": form, "field": field, "says": message})
+    return told(None, status, **events, toast={"says": message, "tone": "bad"})
+
+
+def signed_out() -> Response:
+    """For a page's script: its session is over. The page lets one sign in again, and keeps what was typed."""
+    return told(signed_out=True)
+
+
 def asked_by_script() -> bool:
     """Whether htmx asks, and not a person who follows a link or sends a form."""
     return request.headers.get("HX-Request") == "true"
@@ -69,6 +82,8 @@ def local_path(text: str) -> str:
 def came_from() -> str:
     """The path that the browser shows, for one who has to sign in before going on there."""
     shown = request.headers.get("HX-Current-URL") if asked_by_script() else None
+    if request.method == "POST" and urlsplit(request.headers.get("Referer", "")).netloc == request.host:
+        shown = shown or request.headers["Referer"]  # where the form was: what it is sent to may be no page
     parts = urlsplit(shown or request.full_path)
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
     return local_path(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,6 +59,15 @@ class SignedIn:
         return right in RIGHTS[self.token.role]
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A session that has just begun: its cookie, and what a page of it needs."""
+
+    cookie: str = field(repr=False)
+    csrf: str = field(repr=False)
+    name: str
+
+
 class Gate:
     """Lets people in, knows them again, lets them out."""
 
@@ -82,8 +91,8 @@ class Gate:
         """Whether the session still goes on."""
         return await self._database.read(browser_sessions.is_good, who.session.id)
 
-    async def sign_in(self, token: str) -> str:
-        """A new cookie for the owner of an API token, instead of the one that the browser had. A good token always gets in.
+    async def sign_in(self, token: str) -> Fresh:
+        """A new session for the owner of an API token, instead of the one that the browser had. A good token always gets in.
 
         Raises Unauthenticated, slowly; RateLimited after several bad ones from one address.
         """
@@ -98,15 +107,11 @@ class Gate:
                     f"Too many bad tokens from your address; wait {wait:.0f} s.", retry_after_s=round(wait, 1)
                 )
             raise good_for_nothing()
-        cookie = secrets.token_urlsafe(_ENTROPY)
+        fresh = Fresh(secrets.token_urlsafe(_ENTROPY), secrets.token_urlsafe(_ENTROPY), found.name)
         await self._database.tx(
-            browser_sessions.begin,
-            cookie,
-            secrets.token_urlsafe(_ENTROPY),
-            found,
-            instead_of=request.cookies.get(cookie_name()),
+            browser_sessions.begin, fresh.cookie, fresh.csrf, found, instead_of=request.cookies.get(cookie_name())
         )
-        return cookie
+        return fresh
 
     async def sign_out(self, who: SignedIn) -> None:
         """Raises NotFound when that has been done."""
@@ -129,7 +134,7 @@ def signed_in_or(authenticate: Authenticate, gate: Gate) -> Authenticate:
             who = await gate.who()
             if who is None:
                 raise good_for_nothing()
-            if request.method != "GET":
+            if request.method not in ("GET", "HEAD"):
                 require_csrf(who, request.headers.get(CSRF_HEADER, ""))
             return who.token
         return await authenticate(kind, header)
@@ -140,8 +145,13 @@ def signed_in_or(authenticate: Authenticate, gate: Gate) -> Authenticate:
 def require_csrf(who: SignedIn, given: str) -> None:
     """Raises Forbidden (csrf) unless the request was made by one of our pages, in this very session."""
     require_same_origin()
-    if not hmac.compare_digest(given.encode(), who.csrf.encode()):
+    if not is_csrf(who, given):
         raise Forbidden("This page is from before you signed in again. Load it anew and try once more.", code="csrf")
+
+
+def is_csrf(who: SignedIn, given: str) -> bool:
+    """Whether it is the word that this session's own pages know."""
+    return hmac.compare_digest(given.encode(), who.csrf.encode())
 
 
 def require_same_origin() -> None:

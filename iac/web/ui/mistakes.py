@@ -96,9 +96,6 @@ async def _who(gate: Gate, status: int) -> SignedIn | None:
 def _for_script(status: int, message: str, extras: Mapping[str, object]) -> Response:
     """Shown where it happened: at the form that was sent, with its field, or as a toast."""
     if status == 401:
-        return answers.see(sign_in_path())
-    form, path = request.headers.get("HX-Trigger", ""), str(extras.get("path", "$"))
-    if form.endswith("-form") and status < 500:
-        field = path.removeprefix("$.").partition("[")[0] if path != "$" else ""
-        return answers.told(status=status, refused={"form": form, "field": field, "says": message})
-    return answers.told(status=status, toast={"says": message, "tone": "bad"})
+        return answers.signed_out()
+    path = str(extras.get("path", "$"))
+    return answers.refused(status, message, path.removeprefix("$.").partition("[")[0] if path != "$" else "")

@@ -22,7 +22,15 @@ from iac.web import sse
 from iac.web.auth import Right
 from iac.web.routing import KIB, NoQuery
 from iac.web.ui import answers, rendering
-from iac.web.ui.gate import CSRF_FIELD, CSRF_HEADER, Gate, SignedIn, require_csrf
+from iac.web.ui.gate import (
+    CSRF_FIELD,
+    CSRF_HEADER,
+    Gate,
+    SignedIn,
+    is_csrf,
+    require_csrf,
+    require_same_origin,
+)
 from iac.web.ui.live import SILENCE, LiveView, LiveViews
 from iac.web.ui.models.parts import View
 
@@ -149,7 +157,7 @@ class _Served:
     async def show(self, **path: object) -> Response:
         me = await _let_in(self.gate)
         if me is None:
-            return answers.see(sign_in_path())
+            return _stranger()
         call = self._call(me, path)
         view, picture = await self._look(call)
         context = {**frame(me, self.navigation), "page": view, "live": self._live(picture)}
@@ -214,10 +222,13 @@ async def _let_in(gate: Gate) -> SignedIn | None:
 async def _do(deed: Deed, gate: Gate, navigation: Navigation, /, **path: object) -> Response:
     me = await _let_in(gate)
     if me is None:
-        return answers.see(sign_in_path())
+        return _stranger()
     form = (await request.form).to_dict()
-    require_csrf(me, request.headers.get(CSRF_HEADER) or form.pop(CSRF_FIELD, ""))
-    form.pop(CSRF_FIELD, None)
+    sent = form.pop(CSRF_FIELD, "")
+    csrf = request.headers.get(CSRF_HEADER) or sent
+    if answers.asked_by_script() and not is_csrf(me, csrf):
+        return _put_right(me)
+    require_csrf(me, csrf)
     _require(me, deed.right)
     done = await deed.handler(PageCall(me, path, decoded(form, deed.form), await _uploads()))
     if isinstance(done, Made):
@@ -228,6 +239,17 @@ async def _do(deed: Deed, gate: Gate, navigation: Navigation, /, **path: object)
     if done.location is not None:
         return answers.told({"HX-Redirect": done.location}, later=toast)
     return answers.told(done=True, toast=toast)
+
+
+def _stranger() -> Response:
+    return answers.signed_out() if answers.asked_by_script() else answers.see(sign_in_path())
+
+
+def _put_right(me: SignedIn) -> Response:
+    """Nothing is done; but a page of ours that is from before somebody signed in again need not be loaded anew for that."""
+    require_same_origin()
+    says = "This page was from before you signed in again. It is put right now: send it once more."
+    return answers.refused(403, says, signed_in={"csrf": me.csrf, "name": me.name})
 
 
 async def _uploads() -> tuple[Upload, ...]:

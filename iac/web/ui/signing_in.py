@@ -54,7 +54,10 @@ def install(app: QuartTrio, platform: Platform, gate: Gate) -> None:
 
 async def _show(gate: Gate) -> Response:
     then = answers.local_path(request.args.get("next", "/"))
-    if await gate.who() is not None:
+    me = await gate.who()
+    if answers.asked_by_script():  # a page whose stream was told that its session is over: it may have been another tab
+        return answers.signed_out() if me is None else answers.told(signed_in={"csrf": me.csrf, "name": me.name})
+    if me is not None:
         return answers.see(then)
     return _page(then)
 
@@ -70,20 +73,24 @@ async def _sign_in(platform: Platform, gate: Gate) -> Response:
     sent = (await request.form).to_dict()
     form = _Form(token=sent.get("token", "").strip(), next=answers.local_path(sent.get("next", "/")))
     try:
-        cookie = await gate.sign_in(form.token)
+        fresh = await gate.sign_in(form.token)
     except (Unauthenticated, RateLimited) as error:
         platform.incidents.see(error, asked_path(), peer())
         return _refused(form, error)
     response = answers.see(form.next)
-    keep_cookie(response, cookie)
+    if answers.asked_by_script():
+        response = answers.told(done=True, signed_in={"csrf": fresh.csrf, "name": fresh.name})
+    keep_cookie(response, fresh.cookie)
     return response
 
 
 def _refused(form: _Form, error: IacError) -> Response:
-    if isinstance(error, RateLimited):
-        return _page(form.next, error.message, error.status, {"Retry-After": str(error.extras["retry_after_s"])})
     says = "This token is unknown, expired or revoked." if form.token else "Paste an API token to sign in."
-    return _page(form.next, says, error.status)
+    says = error.message if isinstance(error, RateLimited) else says
+    if answers.asked_by_script():
+        return answers.refused(error.status, says, "token")
+    wait = {"Retry-After": str(error.extras["retry_after_s"])} if isinstance(error, RateLimited) else None
+    return _page(form.next, says, error.status, wait)
 
 
 async def _sign_out(gate: Gate) -> Response:

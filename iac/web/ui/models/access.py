@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
 from iac.domain.records import ApiToken, AuditEntry
+from iac.web.ui.models.listing import Ways, address, ways_part
 from iac.web.ui.models.parts import Part, Parts, View
 from iac.web.ui.models.sheets import TOKENS
 from iac.web.ui.models.words import Badge
@@ -55,9 +56,7 @@ class AuditQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError("`before` is not an entry's number")
 
     def href(self, **changes: object) -> str:
-        changed = msgspec.structs.replace(self, **{"before": 0, **changes})
-        said = {name: str(value) for name, value in msgspec.to_builtins(changed).items()}
-        return f"{AUDIT}?{urlencode(said)}" if said else AUDIT
+        return address(AUDIT, self, **{"before": 0, **changes})
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -76,13 +75,6 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     href: str
     only: str
     facts: tuple[Fact, ...]
-
-
-class Ways(msgspec.Struct, frozen=True):
-    """Where older entries are, and the newest; empty where there are none."""
-
-    older: str
-    newest: str
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -133,7 +125,7 @@ def audit(query: AuditQuery, entries: Sequence[AuditEntry]) -> Audit:
         address=query.href(before=query.before),
         query=query,
         rows=Parts("entries", rows or (Part("no-entries", f"{FILE}:nothing", Nothing(query.subject)),)),
-        ways=Parts("ways", (Part("ways-shown", f"{FILE}:ways", ways),)),
+        ways=ways_part(ways),
     )
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, get_args
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
 from iac.domain.records import Action, Status, Task
 from iac.domain.scheduling import Wait
 from iac.domain.work import PlanFacts
+from iac.web.ui.models.listing import Counter, NoRows, address, counter_part, pages_of, pages_part, require_page
 from iac.web.ui.models.parts import Part, Parts, View
 from iac.web.ui.models.task_page import where
 from iac.web.ui.models.timeline import took
-from iac.web.ui.models.words import ACTIONS, Badge, Counts, many, plan_counts, task_badge
+from iac.web.ui.models.words import ACTIONS, Badge, Counts, plan_counts, task_badge
 
 PATH = "/tasks"
 FILE = "tasks.html"
@@ -41,14 +42,11 @@ class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     page: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.page <= 100_000:
-            raise ValueError("`page` is not a page's number")
+        require_page(self.page)
 
     def href(self, **changes: object) -> str:
         """The address of the same list with this changed; changing anything but the page begins at the first one."""
-        changed = msgspec.structs.replace(self, **{"page": 1, **changes})
-        said = {name: str(value) for name, value in msgspec.to_builtins(changed).items()}
-        return f"{PATH}?{urlencode(said)}" if said else PATH
+        return address(PATH, self, **{"page": 1, **changes})
 
     @property
     def statuses(self) -> tuple[Status, ...]:
@@ -78,30 +76,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     took: str
 
 
-class Counter(msgspec.Struct, frozen=True, kw_only=True):
-    """A counter that filters, or stops filtering when it is on."""
-
-    label: str
-    badge: Badge | None
-    number: int
-    href: str
-    on: bool
-
-
-class Pages(msgspec.Struct, frozen=True):
-    """Where one is, and where one can go; empty addresses lead nowhere."""
-
-    words: str
-    before: str
-    after: str
-
-
-class NoRows(msgspec.Struct, frozen=True):
-    """Instead of rows. `narrowed`: filters are in the way."""
-
-    narrowed: bool
-
-
 class Tasks(View, frozen=True, kw_only=True):
     query: TasksQuery
     counters: Parts
@@ -128,7 +102,7 @@ def tasks(
         for each in found
     )
     if not parts:
-        parts = (Part("no-tasks", f"{FILE}:nothing", NoRows(query.narrowed)),)
+        parts = (Part("no-tasks", f"{FILE}:nothing", NoRows(query.narrowed, PATH)),)
     total = sum(counts.get(status, 0) for status in query.statuses) if query.state else sum(counts.values())
     return Tasks(
         title="Tasks",
@@ -136,7 +110,7 @@ def tasks(
         query=query,
         counters=Parts("counters", tuple(_counters(query, counts))),
         rows=Parts("rows", parts),
-        pages=Parts("pages", (Part("pages-shown", f"{FILE}:pages", pages_of(query, total, len(found))),)),
+        pages=pages_part(pages_of(PATH, query, "task", page=query.page, size=PAGE, total=total, shown=len(found))),
         actions=tuple((action, ACTIONS[action]) for action in get_args(Action)),
     )
 
@@ -164,25 +138,12 @@ def row(task: Task, names: Mapping[str, str], plan: PlanFacts | None, wait: Wait
 
 
 def _counters(query: TasksQuery, counts: Mapping[Status, int]) -> list[Part]:
-    everything = Counter(
-        label="All", badge=None, number=sum(counts.values()), href=query.href(state=""), on=not query.state
-    )
-    found = [Part("counter-all", f"{FILE}:counter", everything)]
+    everything = Counter(label="All", number=sum(counts.values()), href=query.href(state=""), on=not query.state)
+    found = [counter_part("all", everything)]
     for group, (badge, statuses) in GROUPS.items():
         on = query.state == group
         number = sum(counts.get(status, 0) for status in statuses)
         href = query.href(state="" if on else group)
         shown = Counter(label=badge.word, badge=badge, number=number, href=href, on=on)
-        found.append(Part(f"counter-{group}", f"{FILE}:counter", shown))
+        found.append(counter_part(group, shown))
     return found
-
-
-def pages_of(query: TasksQuery, total: int, shown: int) -> Pages:
-    first = (query.page - 1) * PAGE + 1
-    if not shown:
-        text = "Nothing to show" if not total else f"Page {query.page} is beyond the end of {many(total, 'task')}"
-    else:
-        text = f"{first:,}–{first + shown - 1:,} of {many(total, 'task')}"  # noqa: RUF001 - a range
-    before = query.href(page=min(query.page - 1, -(-total // PAGE) or 1)) if query.page > 1 else ""
-    after = query.href(page=query.page + 1) if first + PAGE - 1 < total else ""
-    return Pages(text, before, after)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
 from iac.domain.glances import Condition, WorkspaceGlance, WorkspaceSort
+from iac.web.ui.models.listing import Counter, NoRows, address, counter_part, pages_of, pages_part, require_page
 from iac.web.ui.models.parts import Part, Parts, View
-from iac.web.ui.models.words import ACTIONS, CONDITIONS, Badge, many, task_badge
+from iac.web.ui.models.words import ACTIONS, CONDITIONS, Badge, task_badge
 
 PATH = "/workspaces"
 FILE = "workspaces.html"
@@ -38,14 +39,11 @@ class WorkspacesQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     page: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.page <= 100_000:
-            raise ValueError("`page` is not a page's number")
+        require_page(self.page)
 
     def href(self, **changes: object) -> str:
         """The address of the same list with this changed; changing anything but the page begins at the first one."""
-        changed = msgspec.structs.replace(self, **{"page": 1, **changes})
-        said = {name: str(value) for name, value in msgspec.to_builtins(changed).items()}
-        return f"{PATH}?{urlencode(said)}" if said else PATH
+        return address(PATH, self, **{"page": 1, **changes})
 
     @property
     def narrowed(self) -> bool:
@@ -74,36 +72,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     uncertain: bool
 
 
-class Counter(msgspec.Struct, frozen=True, kw_only=True):
-    """A counter that filters, or stops filtering when it is on."""
-
-    label: str
-    badge: Badge | None
-    number: int
-    href: str
-    on: bool
-
-
 class Column(msgspec.Struct, frozen=True):
     """A column's head. `order` is what aria-sort says; without an `href` it cannot be sorted by."""
 
     label: str
     href: str
     order: Literal["none", "ascending", "descending"]
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Where one is, and where one can go; empty addresses lead nowhere."""
-
-    words: str
-    before: str
-    after: str
-
-
-class NoRows(msgspec.Struct, frozen=True):
-    """Instead of rows. `narrowed`: filters are in the way."""
-
-    narrowed: bool
 
 
 class Workspaces(View, frozen=True, kw_only=True):
@@ -128,7 +102,7 @@ def workspaces(
 ) -> Workspaces:
     rows = tuple(Part(each.id, f"{FILE}:row", row(each)) for each in found)
     if not rows:
-        rows = (Part("no-workspaces", f"{FILE}:nothing", NoRows(query.narrowed)),)
+        rows = (Part("no-workspaces", f"{FILE}:nothing", NoRows(query.narrowed, PATH)),)
     total = counts.get(query.state, 0) if query.state else sum(counts.values())
     return Workspaces(
         title="Workspaces",
@@ -136,7 +110,7 @@ def workspaces(
         query=query,
         counters=Parts("counters", tuple(_counters(query, counts))),
         rows=Parts("rows", rows),
-        pages=Parts("pages", (Part("pages-shown", f"{FILE}:pages", page_of(query, total, len(found))),)),
+        pages=pages_part(pages_of(PATH, query, "workspace", page=query.page, size=PAGE, total=total, shown=len(found))),
         columns=tuple(_column(query, key, label) for key, label in COLUMNS),
         pools=_with(query.pool, pools),
         tags=_with(query.tag, tags),
@@ -172,15 +146,13 @@ def row(each: WorkspaceGlance) -> Row:
 
 
 def _counters(query: WorkspacesQuery, counts: Mapping[Condition, int]) -> list[Part]:
-    entries = [
-        Counter(label="All", badge=None, number=sum(counts.values()), href=query.href(state=""), on=not query.state)
-    ]
+    entries = [Counter(label="All", number=sum(counts.values()), href=query.href(state=""), on=not query.state)]
     for condition in get_args(Condition):
         on, badge = query.state == condition, CONDITIONS[condition]
         href = query.href(state="" if on else condition)
         entries.append(Counter(label=badge.word, badge=badge, number=counts.get(condition, 0), href=href, on=on))
     names = ("all", *get_args(Condition))
-    return [Part(f"counter-{name}", f"{FILE}:counter", each) for name, each in zip(names, entries, strict=True)]
+    return [counter_part(name, each) for name, each in zip(names, entries, strict=True)]
 
 
 def _column(query: WorkspacesQuery, key: str, label: str) -> Column:
@@ -191,17 +163,6 @@ def _column(query: WorkspacesQuery, key: str, label: str) -> Column:
     other = {"ascending": f"-{key}", "descending": key, "none": first}[now]
     changes: dict[str, Any] = {"sort": other}
     return Column(label, query.href(**changes), now)  # type: ignore[arg-type]  # one of the three words
-
-
-def page_of(query: WorkspacesQuery, total: int, shown: int) -> Page:
-    first = (query.page - 1) * PAGE + 1
-    if not shown:
-        text = "Nothing to show" if not total else f"Page {query.page} is beyond the end of {many(total, 'workspace')}"
-    else:
-        text = f"{first:,}–{first + shown - 1:,} of {many(total, 'workspace')}"  # noqa: RUF001 - a range
-    before = query.href(page=min(query.page - 1, -(-total // PAGE) or 1)) if query.page > 1 else ""
-    after = query.href(page=query.page + 1) if first + PAGE - 1 < total else ""
-    return Page(text, before, after)
 
 
 def _with(chosen: str, offered: Sequence[str]) -> tuple[str, ...]:

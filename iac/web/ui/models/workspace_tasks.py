@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
-from urllib.parse import urlencode
 
 import msgspec
 
 from iac.domain.records import Status, Task, Workspace
+from iac.web.ui.models.listing import Counter, NoRows, Ways, address, counter_part, ways_part
 from iac.web.ui.models.parts import Part, Parts
 from iac.web.ui.models.task_rows import Beside, task_rows
 from iac.web.ui.models.workspace import FILE, Rights, WorkspaceView, frame_of, path_of
@@ -45,30 +45,7 @@ class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return bool(self.q or self.state)
 
     def href(self, base: str, **changes: object) -> str:
-        changed = msgspec.structs.replace(self, **{"before": 0, **changes})
-        said = {name: str(value) for name, value in msgspec.to_builtins(changed).items()}
-        return f"{base}?{urlencode(said)}" if said else base
-
-
-class GroupShown(msgspec.Struct, frozen=True):
-    """A counter that filters, or stops filtering when it is on."""
-
-    label: str
-    number: int
-    href: str
-    on: bool
-
-
-class Nothing(msgspec.Struct, frozen=True):
-    narrowed: bool
-    path: str
-
-
-class Way(msgspec.Struct, frozen=True):
-    """Where older tasks are, and the newest ones; empty where there are none."""
-
-    older: str
-    newest: str
+        return address(base, self, **{"before": 0, **changes})
 
 
 class WorkspaceTasks(WorkspaceView, frozen=True, kw_only=True):
@@ -92,14 +69,13 @@ def workspace_tasks(
     shown = found[:PAGE]
     rows: tuple[Part, ...] = tuple(Part(f"task-{row.id}", f"{FILE}:row", row) for row in task_rows(shown, beside))
     if not rows:
-        rows = (Part("no-tasks", f"{FILE}:no_fitting", Nothing(query.narrowed, base)),)
+        rows = (Part("no-tasks", f"{FILE}:no_fitting", NoRows(query.narrowed, base)),)
     older = query.href(base, before=shown[-1].id) if len(found) > PAGE else ""
-    way = Way(older, query.href(base) if query.before else "")
     return WorkspaceTasks(
         query=query,
         groups=Parts("groups", tuple(_groups(query, counts, base))),
         rows=Parts("rows", rows),
-        ways=Parts("ways", (Part("ways-shown", f"{FILE}:ways", way),)),
+        ways=ways_part(Ways(older, query.href(base) if query.before else "")),
         address=query.href(base, before=query.before),
         **frame_of(workspace, rights, "/tasks"),  # type: ignore[arg-type]  # the fields of WorkspaceView
     )
@@ -111,5 +87,5 @@ def _groups(query: TasksQuery, counts: Mapping[str, int], base: str) -> list[Par
         number = sum(counts.get(status, 0) for status in statuses) if statuses else sum(counts.values())
         on = query.state == group
         href = query.href(base, state="" if on else group)
-        made.append(Part(f"group-{group or 'all'}", f"{FILE}:group", GroupShown(label, number, href, on)))
+        made.append(counter_part(group or "all", Counter(label=label, number=number, href=href, on=on)))
     return made

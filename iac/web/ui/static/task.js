@@ -1,8 +1,6 @@
-// The task's dialogs: each is told by the button that opens it what it is about, and what was typed into one outlives signing in.
+// The task's dialogs: each is told by the button that opens it what it is about.
 (() => {
   "use strict";
-  const KEPT = `iac-draft:${location.pathname}`;
-
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-opens]");
     if (!opener) return;
@@ -31,37 +29,4 @@
   setInterval(count, 500);
   document.addEventListener("iac:patched", count);
   count();
-
-  // A session may end while somebody writes: the draft is kept for this tab until it was taken.
-  document.addEventListener("htmx:beforeRequest", (event) => {
-    const form = event.target.closest("dialog form");
-    if (!form) return;
-    const values = [...form.querySelectorAll("textarea, input[type=text]")].map((input) => [input.name, input.value]);
-    try {
-      sessionStorage.setItem(KEPT, JSON.stringify({ dialog: form.closest("dialog").id, values }));
-    } catch { /* Then it is typed again. */ }
-  });
-  document.addEventListener("htmx:afterRequest", (event) => {
-    if (event.detail.xhr.status && !event.detail.xhr.getResponseHeader("HX-Redirect")?.startsWith("/login")) forget();
-  });
-
-  function forget() {
-    try {
-      sessionStorage.removeItem(KEPT);
-    } catch { /* There is none. */ }
-  }
-
-  function restore() {
-    let kept = null;
-    try {
-      kept = JSON.parse(sessionStorage.getItem(KEPT));
-    } catch { /* There is none. */ }
-    const opener = kept && document.querySelector(`[data-opens="${CSS.escape(kept.dialog)}"]`);
-    forget();
-    if (!opener) return;
-    opener.click();
-    const form = document.getElementById(kept.dialog).querySelector("form");
-    for (const [name, value] of kept.values) if (form.elements.namedItem(name)) form.elements.namedItem(name).value = value;
-  }
-  restore();
 })();

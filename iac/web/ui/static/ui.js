@@ -1,4 +1,4 @@
-// What every page does by itself: times, theme, dialogs, menus, toasts, and what forms are told.
+// What every page does by itself: times, theme, dialogs, menus, and what forms are told.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -89,40 +89,6 @@
     }
   });
 
-  // Toasts
-  function toast(words, tone) {
-    const open = tone === "bad" && document.querySelector("dialog[open] .form-error");
-    if (open) { // what lies behind an open dialog is neither seen nor heard
-      [open.textContent, open.hidden] = [words, false];
-      return;
-    }
-    const place = document.getElementById(tone === "bad" ? "alerts" : "toasts");
-    const made = Object.assign(document.createElement("div"), { className: `toast toast-${tone}`, textContent: words });
-    const away = Object.assign(document.createElement("button"), { className: "toast-close", type: "button", textContent: "×" });
-    away.setAttribute("aria-label", "Dismiss");
-    away.addEventListener("click", () => made.remove());
-    made.append(away);
-    place.append(made);
-    while (place.children.length > 4) place.firstElementChild.remove();
-    if (tone !== "bad") setTimeout(() => made.remove(), 6000); // what went wrong stays until it is read
-  }
-  document.addEventListener("toast", (event) => toast(event.detail.says, event.detail.tone));
-  // What is said on the page that one is led to.
-  const SAID = "iac-said";
-  document.addEventListener("later", (event) => {
-    try {
-      const { says, tone } = event.detail;
-      sessionStorage.setItem(SAID, JSON.stringify({ says, tone }));
-    } catch { /* Then the page has to say it alone. */ }
-  });
-  try {
-    const said = JSON.parse(sessionStorage.getItem(SAID));
-    sessionStorage.removeItem(SAID);
-    if (said) toast(said.says, said.tone);
-  } catch { /* Nothing was said. */ }
-  document.addEventListener("htmx:sendError", () => toast("The server cannot be reached. Nothing was changed; try again.", "bad"));
-  document.addEventListener("htmx:timeout", () => toast("The server does not answer. Look whether it was done before trying again.", "bad"));
-
   // Forms
   document.addEventListener("htmx:configRequest", (event) => {
     event.detail.headers["X-CSRF-Token"] = document.querySelector('meta[name="csrf"]')?.content ?? "";
@@ -136,7 +102,7 @@
     place.textContent = says;
     place.hidden = false;
     input?.setAttribute("aria-invalid", "true");
-    (input ?? form.querySelector("[autofocus], input:not([type=hidden]), textarea, select")).focus();
+    (input ?? form.querySelector("[autofocus], input:not([type=hidden]), textarea, select"))?.focus(); // some only ask to be sure
   });
   document.addEventListener("done", (event) => {
     const form = event.target.closest("form");
@@ -144,7 +110,10 @@
     form?.closest("dialog")?.close();
   });
   function forgive(form) {
-    for (const place of form.querySelectorAll(".form-error, .field-error")) [place.textContent, place.hidden] = ["", true];
+    for (const place of form.querySelectorAll(".form-error, .field-error")) {
+      [place.textContent, place.hidden] = ["", true];
+      delete place.dataset.tone;
+    }
     for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
   }
   document.addEventListener("reset", (event) => forgive(event.target));
