@@ -71,6 +71,8 @@ def test_an_apply_under_way_has_its_picture_taken(
             someone.page.goto(f"/tasks/{task}")
             expect(someone.page.locator("#log")).to_contain_text("node 3 of 3 is ready")
             expect(someone.page.locator("#progress-head")).to_contain_text("5 of 7")
+            over = someone.page.locator("#log .log-stage", has_text="terraform init").last
+            expect(over).not_to_contain_text("running")
             someone.page.screenshot(path=pictures / "ui-task.png")
             gate.touch()
             expect(someone.page.locator("#task-head .badge")).to_have_text("Applied")
