@@ -9,9 +9,12 @@ from hypothesis import HealthCheck, settings
 
 from iac.store.database import Database, open_database
 from tests.harness.postgres import drop_database, fresh_database, place_of_cluster, running_postgres
+from tests.harness.thoroughness import examples
 
 # How long an example takes says more of the machine than of what it tests.
-settings.register_profile("iac", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "iac", max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("iac")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
-from quart import Response
+from quart import Response, request
 
 from iac.domain.bodies import View
 from iac.domain.log_index import LogIndex, Place
@@ -127,9 +127,8 @@ def declare(api: Api, platform: Platform) -> None:
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; sandbox",
         }
-        response = Response(
-            _whole(platform, task.id, part.total), content_type="text/plain; charset=utf-8", headers=headers
-        )
+        body = b"" if request.method == "HEAD" else _whole(platform, task.id, part.total)
+        response = Response(body, content_type="text/plain; charset=utf-8", headers=headers)
         response.timeout = None
         return response
 

@@ -37,7 +37,7 @@ from tests.fakes.agent_platform import AgentApi
 from tests.fakes.connect_proxy import a_proxy
 from tests.web.hostile import make_certificate
 
-PATIENT = 10.0
+PATIENT = 60.0
 PLAIN = ssl.create_default_context()
 ACK = TaskFinishedAck(task_id=1, fence=1)
 

@@ -199,7 +199,7 @@ async def test_force_reaches_it_too_while_it_is_given_time(crashed: Crashed) -> 
         crashed.running.cancel(order.fence, force=False)
         await trio.testing.wait_all_tasks_blocked()
         crashed.running.cancel(order.fence, force=True)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert await ended(process) == -9
 
 
@@ -347,7 +347,7 @@ async def test_one_strange_directory_does_not_keep_the_others(
 
 
 async def ended(process: subprocess.Popen[bytes]) -> int:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         code: int = await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
     if process.stdout is not None:
         process.stdout.close()
@@ -355,6 +355,6 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
 
 
 async def admitted(crashed: Crashed, fence: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while fence not in crashed.running.fences:  # noqa: ASYNC110
             await trio.sleep(0.01)

@@ -89,7 +89,7 @@ async def test_a_look_that_breaks_is_not_the_last_one(crashed: Crashed, monkeypa
 
     monkeypatch.setattr(recovery, "left_behind", breaks)
     patient = dataclasses.replace(crashed.salvage, again=0.01)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(patient.run, [])
             await enough.wait()

@@ -7,6 +7,7 @@ IAC_TEST_CHROMIUM names. Where it cannot be had these tests are skipped, and the
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,3 +112,9 @@ def someone(chromium: Browser, site: Site) -> Iterator[Person]:
 @pytest.fixture
 def page(someone: Person) -> Page:
     return someone.page
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures go; docs/images, if they are to be those of the README."""
+    return Path(os.environ.get("IAC_TEST_PICTURES") or tmp_path)

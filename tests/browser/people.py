@@ -27,6 +27,8 @@ AXE = Path(__file__).parent / "vendored" / "axe.min.js"
 LAPTOP, PHONE = (1280, 800), (390, 844)
 REFUSALS = ("the server responded with a status of", "Response Status Error Code")
 """What the browser and htmx write of every refusal; answers are judged by themselves, with what asked for them."""
+AWAY = ("net::ERR_", "htmx:sendError", "htmx:afterRequest")
+"""What a browser complains of while a server is away, for tests that are about that."""
 SERIOUS = ("serious", "critical")
 PATIENCE = 20_000
 """Milliseconds after which one who waits for something gives up."""

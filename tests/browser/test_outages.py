@@ -6,11 +6,12 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.people import Person, Site
+from tests.browser.people import AWAY, Person, Site
 from tests.browser.scenery import furnish
 from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
@@ -51,8 +52,9 @@ def site(restarting: Restarting) -> Site:
     return restarting.site
 
 
-def test_a_page_survives_a_restart_of_its_server(chromium: Browser, restarting: Restarting) -> None:
+def test_a_page_survives_a_restart_of_its_server(chromium: Browser, restarting: Restarting, pictures: Path) -> None:
     with Person.arrives(chromium, restarting.site) as someone:
+        someone.forgives(*AWAY)
         someone.signs_in(TOKEN)
         someone.page.goto("/workspaces?q=prod")
         someone.is_live()
@@ -61,6 +63,13 @@ def test_a_page_survives_a_restart_of_its_server(chromium: Browser, restarting: 
         expect(someone.page.locator("#connection")).to_have_attribute("data-state", "offline")
         expect(someone.page.locator("#banner")).to_contain_text("The server cannot be reached.")
         expect(someone.page.get_by_role("link", name="payments-prod")).to_be_visible()
+        someone.page.get_by_label("Where it runs").select_option("agent")
+        expect(someone.page.get_by_role("alert").filter(has_text="Nothing was changed")).to_be_visible()
+        assert someone.findings() == []
+        someone.page.screenshot(path=pictures / "ui-offline.png")
+        someone.page.get_by_role("button", name="Dismiss").click()
+        someone.page.get_by_label("Where it runs").select_option("")
+        expect(someone.page.get_by_role("alert").filter(has_text="Nothing was changed")).to_be_visible()
         site = restarting.start()
         someone.is_live()
         expect(someone.page.locator("#banner")).to_be_hidden()
@@ -73,6 +82,7 @@ def test_a_page_survives_a_restart_of_its_server(chromium: Browser, restarting: 
 
 def test_a_form_that_cannot_be_sent_says_so_and_keeps_what_was_typed(chromium: Browser, restarting: Restarting) -> None:
     with Person.arrives(chromium, restarting.site) as someone:
+        someone.forgives(*AWAY)
         someone.signs_in(TOKEN)
         someone.page.goto("/workspaces")
         someone.page.get_by_role("link", name="New workspace").click()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,14 @@ BLANK = 15_000
 """Bytes of a picture on which nothing is."""
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return Path(os.environ.get("IAC_TEST_PICTURES") or tmp_path)
-
-
 @pytest.mark.parametrize(
-    ("name", "path", "theme"), [("ui-overview", "/", "light"), ("ui-workspaces", "/workspaces", "dark")]
+    ("name", "path", "theme"),
+    [
+        ("ui-overview", "/", "light"),
+        ("ui-workspaces", "/workspaces", "dark"),
+        ("ui-agents", "/agents", "light"),
+        ("ui-pool", "/agents/pools/eu-west", "dark"),
+    ],
 )
 def test_main_pages_have_their_picture_taken(
     chromium: Browser, site: Site, pictures: Path, *, name: str, path: str, theme: str

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from threading import Event
 from time import monotonic
 
 import pytest
@@ -98,6 +99,7 @@ def until(true: Callable[[], bool]) -> None:
     deadline = monotonic() + PATIENCE / 1000
     while not true():
         assert monotonic() < deadline
+        Event().wait(0.02)
 
 
 def timed(log: Locator, does: str) -> float:
@@ -344,5 +346,6 @@ def test_a_long_line_is_scrolled_to_and_widens_nothing_but_its_frame(reader: Per
 def test_a_log_that_is_gone_says_so(reader: Person, site: Site) -> None:
     task = aside(with_log, site.server, b"old\n")
     site.sql("UPDATE log_stream SET expired_at = now() WHERE task_id = $1", task)
+    reader.forgives("410 for GET")
     reader.page.goto(f"/tasks/{task}")
     expect(reader.page.locator("#log")).to_contain_text("not kept any more")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iac.cli.ignoring import rules_of
+from tests.harness.thoroughness import examples
 
 PATHS = ("a", "b", "a/b", "b/a", "a/b/a", "ab", "a/ab", "b/b/ab", "aa/b", "a/b/b/ab")
 
@@ -45,7 +46,7 @@ LINES = st.lists(
 
 
 @given(lines=LINES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_without_negation_the_verdict_is_gits(repository: Path, lines: list[str]) -> None:
     rules = rules_of(lines)
     assert {path for path in PATHS if rules.ignores(path)} == ignored_by_git(repository, lines)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iac.cli.sanitising import Sanitiser, escaped, one_line, safe_text
+from tests.harness.thoroughness import examples
 
 EVIL = [
     b"\x1b]0;title\x07",
@@ -62,7 +63,7 @@ ALLOWED = re.compile(r"(?:[^\x00-\x08\x0b-\x1f\x7f-\x9f]|\x1b\[[0-9;:]*m)*")
 
 
 @given(parts=st.lists(PARTS, max_size=12), cuts=st.lists(st.integers(0, 60), max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_how_the_bytes_are_cut_makes_no_difference(parts: list[bytes], cuts: list[int]) -> None:
     log = b"".join(parts)
     edges = sorted({0, len(log), *(cut for cut in cuts if cut < len(log))})

@@ -15,6 +15,7 @@ from iac.domain.agent_session import AgentSession, Effect, Move, Reissue, Send, 
 from iac.domain.lifecycle import Heard, Lose, Unassign
 from iac.domain.messages import Abandon, CancelTaskOrder, FromServer, Heartbeat, Held, Hello, RunTaskOrder, Wanted
 from iac.domain.standings import Standing
+from tests.harness.thoroughness import examples
 
 TIMES = Times()
 
@@ -221,5 +222,5 @@ class OverABadLine(RuleBasedStateMachine):
             assert not (row.status == "lost" and held), "the agent has it, and it is called lost"
 
 
-OverABadLine.TestCase.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+OverABadLine.TestCase.settings = settings(max_examples=examples(400), stateful_step_count=50, deadline=None)
 test_over_a_bad_line = OverABadLine.TestCase

@@ -33,6 +33,7 @@ from iac.domain.reporting import MAX_ATTEMPTS
 from iac.domain.work import Result, ResultStatus
 from iac.errors import Conflict
 from tests.domain.builders import NOW, a_task
+from tests.harness.thoroughness import examples
 
 Step = tuple[str, int, bool]
 """What happens, how far the fence is off (0: the present one), and a flag that the event may use."""
@@ -163,7 +164,7 @@ class Life:
 
 @given(st.sampled_from(get_args(Action)), st.booleans(), STEPS | GUIDED)
 @example("plan_and_apply", False, [(k, 0, False) for k in ("queue", "assign", "claim", "stored_plan", "planned")])
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_no_order_of_events_breaks_a_task(action: Action, auto_apply: bool, steps: list[Step]) -> None:
     life = Life(action, auto_apply=auto_apply)
     for number, step in enumerate(steps):
@@ -172,7 +173,7 @@ def test_no_order_of_events_breaks_a_task(action: Action, auto_apply: bool, step
 
 
 @given(st.sampled_from(LOCKING), st.booleans(), GUIDED)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_task_that_lives_can_always_be_ended_by_a_person(action: Action, auto_apply: bool, steps: list[Step]) -> None:
     life = Life(action, auto_apply=auto_apply)
     for number, step in enumerate(steps):

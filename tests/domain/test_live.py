@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iac.domain.live import AGENT, FRAME, NARROW, REST, TASK, LiveBudget, LiveStream, Ring, Viewer
+from tests.harness.thoroughness import examples
 
 WHOLE = bytes(range(256)) * 4
 
@@ -179,7 +180,7 @@ class World:
 ACTS = st.lists(st.tuples(st.sampled_from(["make", "tell", "lose", "store", "view"]), st.integers(1, 120)), max_size=60)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(acts=ACTS, begin=st.integers(0, 50))
 def test_a_viewer_sees_each_byte_once_in_order_however_it_comes(acts: list[tuple[str, int]], begin: int) -> None:
     world = World(LiveStream(1, "a", base=0, stored=0, room=100))

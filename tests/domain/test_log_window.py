@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from iac.domain.log_transform import Gap, Reading, Replay, Transform
 from iac.domain.log_window import Window
+from tests.harness.thoroughness import examples
 
 SECRET = "s3cr3t-value"
 LIMIT = 4096
@@ -89,7 +90,7 @@ FAULTS = st.lists(st.sampled_from(["none", "request lost", "answer lost", "disk 
 PIECES = st.lists(st.binary(max_size=40), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(pieces=PIECES, faults=FAULTS, reads=st.lists(st.booleans(), max_size=30), chunk=st.integers(1, 50))
 def test_every_byte_arrives_once_and_in_order(
     pieces: list[bytes], faults: list[str], reads: list[bool], chunk: int
@@ -124,7 +125,7 @@ def _taken(window: Window, whole: bytes, chunk: int) -> tuple[int, bytes] | None
 PARTS = st.lists(st.sampled_from([b"line\n", b"s3cr3t-", b"value", b"\xff\x00", b'{"@level"', b"x" * 300]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.data(), parts=PARTS)
 def test_a_log_made_again_is_the_same_from_any_byte_on(data: st.DataObject, parts: list[bytes]) -> None:
     raw = b"".join(parts)
@@ -139,7 +140,7 @@ def test_a_log_made_again_is_the_same_from_any_byte_on(data: st.DataObject, part
         at += min(size, len(whole) - at)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(start=st.integers(0, 40), size=st.integers(1, 40), step=st.integers(1, 64))
 def test_a_gap_is_the_same_line_in_the_same_place_however_it_is_read(start: int, size: int, step: int) -> None:
     raw = b"one line s3cr3t-value\nanother line\n" * 3

@@ -34,6 +34,7 @@ from iac.domain.records import FINAL, LOCAL, Lock, Status, Task
 from iac.domain.work import Result
 from iac.errors import Conflict
 from tests.domain.builders import NOW, a_lock, a_result, a_task, a_workspace
+from tests.harness.thoroughness import examples
 
 HUMAN: dict[str, Event] = {
     "confirm": Confirm(by="ann", comment="", plan_digest="p1"),
@@ -227,7 +228,7 @@ class World:
     ),
     steps=STEPS,
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_no_open_task_is_without_an_owner_who_lives(kinds: list[Any], steps: list[tuple[str, int, bool]]) -> None:
     world = World()
     for number, (action, mode, auto) in enumerate(kinds):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iac.domain.redaction import REPLACEMENT, Masker, needles
+from tests.harness.thoroughness import examples
 
 # Few letters, so that secrets contain, continue and overlap one another all the time.
 CRAMPED = st.text("ab*", min_size=4, max_size=9).map(str.encode)
@@ -38,7 +39,7 @@ def reference(forms: frozenset[bytes], data: bytes, stop: int | None = None) -> 
     return out
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(st.lists(CRAMPED, max_size=5), st.text("ab* ", max_size=60).map(str.encode), st.lists(st.integers(0, 60)))
 def test_the_output_is_the_reference_however_the_bytes_are_cut(
     secrets: list[bytes], data: bytes, cuts: list[int]
@@ -46,7 +47,7 @@ def test_the_output_is_the_reference_however_the_bytes_are_cut(
     assert fed(Masker(secrets), data, cuts) == reference(needles(secrets), data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(st.binary(min_size=4, max_size=20), min_size=1, max_size=4),
     st.data(),
@@ -58,7 +59,7 @@ def test_secrets_of_any_bytes_are_masked_however_the_bytes_are_cut(secrets: list
     assert fed(Masker(secrets), log, cuts) == reference(needles(secrets), log)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(CRAMPED, min_size=1, max_size=4), st.text("ab* ", max_size=40).map(str.encode))
 def test_no_more_is_held_back_than_a_beginning_of_a_needle(secrets: list[bytes], data: bytes) -> None:
     forms = needles(secrets)

@@ -22,6 +22,7 @@ from iac.domain.rendering import (
     parse_marker,
     stage_marker,
 )
+from tests.harness.thoroughness import examples
 
 ADDRESS = 'module.net["a b"].aws_vpc.main[0]'
 
@@ -76,7 +77,7 @@ def by_lines(raw: bytes) -> tuple[bytes, list[Event]]:
     return b"".join(out), events
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(PIECES, max_size=12).map(b"".join), st.data())
 def test_the_output_depends_on_the_bytes_and_not_on_how_they_are_cut(raw: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=12)))
@@ -99,7 +100,7 @@ def test_a_log_may_be_cut_anywhere() -> None:
         assert (b"".join(text for text, _ in parts), [each for _, some in parts for each in some]) == by_lines(raw)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=30), st.just(b"\n{"), st.just(b'{"@leve')), max_size=20).map(b"".join))
 def test_what_is_not_terraforms_passes_byte_by_byte(raw: bytes) -> None:
     assert rendered(raw) == (raw, [])
@@ -117,7 +118,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.sampled_from(["diagnostic", "apply_start", "outputs", "change_summary", "", "new_in_2030"]),
     st.dictionaries(st.sampled_from(["hook", "diagnostic", "outputs", "changes", "type", "@module"]), JSON),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from iac.domain.records import Task, Workspace
 from iac.domain.scheduling import AGEING, Runner, Schedule, Wait, schedule, why
 from tests.domain.builders import NOW, a_lock, a_task, a_workspace
+from tests.harness.thoroughness import examples
 
 SECOND = timedelta(seconds=1)
 
@@ -201,7 +202,7 @@ def _task(number: int, drawn: tuple[str, str, str, str, int, int]) -> Task:
 
 
 @given(TASKS, RUNNERS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_in_any_crowd_limits_hold_and_everybody_has_a_reason(tasks: list[Task], runners: list[Runner]) -> None:
     found = schedule(tasks, runners, NOW, holders={}, served={})
     by_id = {task.id: task for task in tasks}
@@ -286,7 +287,7 @@ class Farm:
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_an_endless_stream_of_plans_does_not_starve_an_apply(limit: int, crowd: int, lasts: int, priority: int) -> None:
     farm = Farm(limit)
     for workspace in range(crowd):
@@ -304,7 +305,7 @@ def test_an_endless_stream_of_plans_does_not_starve_an_apply(limit: int, crowd: 
 
 
 @given(st.integers(1, 4), st.integers(2, 4), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_workspaces_get_equal_shares_however_many_tasks_each_has(limit: int, crowd: int, data: st.DataObject) -> None:
     farm = Farm(limit)
     for workspace in range(crowd):

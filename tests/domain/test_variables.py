@@ -20,6 +20,7 @@ from iac.domain.variables import (
     tfvars_json,
 )
 from iac.errors import Invalid, TooLarge
+from tests.harness.thoroughness import examples
 
 
 @pytest.mark.parametrize("key", ["region", "_x", "a-b", "x2", "größe", "名前", "var", "connection", "terraform"])
@@ -205,7 +206,7 @@ def test_the_json_file_says_exactly_the_strings(values: dict[str, str]) -> None:
     assert json.loads(tfvars_json(values)) == values
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.text(alphabet='"\\${}%()[]\n#/*<-EO=,1 '))
 def test_any_text_is_either_refused_or_accepted(text: str) -> None:
     try:

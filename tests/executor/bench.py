@@ -11,7 +11,7 @@ from iac.executor.process import Ended, ProcessFacts, run_terraform
 from iac.executor.shimming import open_shim
 from tests.fakes.fake_terraform import install, ledger_of
 
-PATIENT = Ladder(grace=30.0, second=30.0)
+PATIENT = Ladder(grace=90.0, second=90.0)
 """Longer than any test: a step beyond the first one would show as a hang, then as a failure."""
 IMPATIENT = Ladder(grace=0.2, second=0.2)
 
@@ -33,7 +33,7 @@ class Bench:
 
     async def run(self, facts: ProcessFacts, **options: object) -> Ended:
         given: dict[str, object] = {"env": self.env, "output": self.log, "ladder": PATIENT, **options}
-        with trio.fail_after(60):
+        with trio.fail_after(150):
             async with open_shim(self.place) as shim:
                 return await run_terraform(shim, self.argv, cwd=self.root, facts=facts, **given)  # type: ignore[arg-type]
 
@@ -61,7 +61,7 @@ async def cancel_when(path: Path, scope: trio.CancelScope) -> None:
 
 async def appears(path: Path) -> None:
     """Wait for a file; another process makes it, so there is no event to wait for."""
-    with trio.fail_after(20):
+    with trio.fail_after(90):
         while not path.exists():  # noqa: ASYNC110
             await trio.sleep(0.01)
 

@@ -311,7 +311,7 @@ async def test_a_download_that_is_cancelled_does_not_block_the_next(online: Bina
     releases.replies[ARCHIVE] = stalled
     async with trio.open_nursery() as nursery:
         nursery.start_soon(binaries.resolve, "1.8.5")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await asked.wait()
         nursery.cancel_scope.cancel()
     releases.replies[ARCHIVE] = whole
@@ -375,7 +375,7 @@ async def test_a_mirror_that_is_down_can_be_tried_later_and_its_password_stays_s
 async def test_a_download_that_takes_too_long_is_given_up(online: BinarySettings, releases: Releases) -> None:
     releases.replies[ARCHIVE] = Reply(broken=True)
     slow = replace(online, download_within=0.3, limits=replace(QUICK, first_pause=60.0))
-    with trio.fail_after(10), pytest.raises(Unavailable, match=r"not done within 0\.3 s"):
+    with trio.fail_after(60), pytest.raises(Unavailable, match=r"not done within 0\.3 s"):
         await Binaries(slow).resolve("1.8.5")
 
 

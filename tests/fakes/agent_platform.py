@@ -45,7 +45,7 @@ from iac.domain.work import Bundle, CurrentState, SavedPlan
 from iac.errors import IacError, Unauthenticated
 
 MIB = 1024 * 1024
-PATIENT = 30.0
+PATIENT = 90.0
 _tokens = count(1)
 M = TypeVar("M")
 MAIN = b'resource "terraform_data" "a" {}\n'

@@ -36,7 +36,7 @@ from iac.domain.messages import (
 )
 from iac.domain.work import PlanFacts
 
-PATIENT = 30.0
+PATIENT = 90.0
 M = TypeVar("M")
 _numbers = count(1)
 

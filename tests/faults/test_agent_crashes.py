@@ -119,6 +119,7 @@ async def test_row_02_an_apply_goes_on_without_its_agent_and_is_taken_up_again(
             await applied_well(scene, task)
 
 
+@pytest.mark.slow_fault
 async def test_row_02_what_an_apply_came_to_without_its_agent_is_read_from_what_the_shim_saw(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -133,6 +134,7 @@ async def test_row_02_what_an_apply_came_to_without_its_agent_is_read_from_what_
             await applied_well(scene, task)
 
 
+@pytest.mark.slow_fault
 async def test_row_02_what_an_apply_came_to_is_brought_home_although_the_server_was_away_as_well(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -149,6 +151,7 @@ async def test_row_02_what_an_apply_came_to_is_brought_home_although_the_server_
 
 
 @pytest.mark.parametrize("agents", ["come back", pytest.param("stay dead", marks=pytest.mark.slow_fault)])
+@pytest.mark.slow_fault
 async def test_row_60_a_plan_that_kills_every_agent_is_tried_twice_and_never_again(
     tmp_path: Path, database_url: str, agents: str
 ) -> None:
@@ -187,6 +190,7 @@ async def test_row_60_an_apply_that_kills_its_agent_is_started_once(tmp_path: Pa
             assert (await scene.server.until(task, "succeeded"))["outcome"] == "applied"
 
 
+@pytest.mark.slow_fault
 async def test_row_63_a_plan_of_which_its_agent_knows_nothing_any_more_is_tried_again(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -208,6 +212,7 @@ async def test_row_63_a_plan_of_which_its_agent_knows_nothing_any_more_is_tried_
         assert await scene.oracle.count(LOST_RECORDS) == 1
 
 
+@pytest.mark.slow_fault
 async def test_row_63_an_apply_of_which_its_agent_knows_nothing_any_more_is_lost_and_stays_locked(
     tmp_path: Path, database_url: str
 ) -> None:

@@ -18,6 +18,7 @@ from tests.system.scenes import becomes
 UNHEARD = "answered no heartbeat"
 
 
+@pytest.mark.slow_fault
 async def test_row_51_a_cancel_reaches_an_apply_whose_agent_was_away(tmp_path: Path, database_url: str) -> None:
     """51: the task is being cancelled at once, nothing is said to have been done; the agent hears of it when it is back."""
     async with a_scene(tmp_path, database_url) as scene, scene.agent(times=NOTICES) as agent:
@@ -95,7 +96,7 @@ def _events(scene: Scene, task: int, event: str) -> list[dict[str, Any]]:
     return [entry for entry in scene.oracle.events("apply", event) if entry["run"].partition("-")[0] == str(task)]
 
 
-@pytest.mark.parametrize("runner", ["agent", "server"])
+@pytest.mark.parametrize("runner", ["agent", pytest.param("server", marks=pytest.mark.slow_fault)])
 async def test_row_53_cancelling_twice_is_one_cancel_and_force_jumps_once(
     tmp_path: Path, database_url: str, runner: str
 ) -> None:

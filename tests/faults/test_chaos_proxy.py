@@ -16,7 +16,7 @@ from tests.harness.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.harness.frames import BINARY, Frame, Frames, frame
 from tests.harness.http_wire import Source
 
-PATIENT = 10.0
+PATIENT = 60.0
 A_WHILE = 0.2
 """Seconds in which something would have come that must not."""
 UPGRADE = b"GET /control HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n"

@@ -73,7 +73,7 @@ async def asked(scene: Scene, method: str, path: str, cut: Cut, **request: Any) 
     first = await scene.server.client.request(method, f"/api/v1{path}", **request)
     assert first.status_code == 503, first.text
     assert (first.json()["error"]["code"], first.headers["Retry-After"]) == ("db_unavailable", "2")
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await cut.done.wait()
     return await scene.server.client.request(method, f"/api/v1{path}", **request)
 

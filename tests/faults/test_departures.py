@@ -84,6 +84,7 @@ async def test_row_42_an_evicted_agent_stops_applies_first_and_plans_later(tmp_p
         assert words[-1]["payload"]["running"] == []
 
 
+@pytest.mark.slow_fault
 async def test_row_42_an_evicted_agent_lets_what_is_soon_done_end_and_takes_nothing_new(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -109,6 +110,7 @@ async def _is_draining(scene: Scene) -> None:
             await trio.sleep(0.02)
 
 
+@pytest.mark.slow_fault
 async def test_row_42_a_second_signal_hurries_unless_it_is_an_echo(tmp_path: Path, database_url: str) -> None:
     """42: later than the echo it kills plans, and gives applies their second SIGTERM."""
     async with a_scene(tmp_path, database_url, **BESIDE) as scene:
@@ -150,6 +152,7 @@ async def test_row_42_a_third_signal_ends_the_agent_and_the_apply_goes_on(tmp_pa
             assert (await scene.finished(task))["status"] == "succeeded"
 
 
+@pytest.mark.slow_fault
 async def test_row_42_an_agent_that_detaches_leaves_its_apply_running_and_finds_it_again(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -190,6 +193,7 @@ async def test_row_42_a_server_that_detaches_leaves_its_apply_running_and_finds_
         assert (await scene.finished(task))["status"] == "succeeded"
 
 
+@pytest.mark.slow_fault
 async def test_row_42_a_server_that_is_told_to_stop_asks_its_apply_when_its_time_comes(
     tmp_path: Path, database_url: str
 ) -> None:

@@ -79,7 +79,7 @@ def towards(scene: Scene, whom: str) -> tuple[Way, str, bool]:
     return (scene.proxy.up, "heartbeat", True) if whom == "server" else (scene.proxy.down, "heartbeat_ack", False)
 
 
-@pytest.mark.parametrize("whom", ["server", "agent"])
+@pytest.mark.parametrize("whom", ["server", pytest.param("agent", marks=pytest.mark.slow_fault)])
 async def test_row_61_nonsense_ends_the_connection_and_nothing_else(
     tmp_path: Path, database_url: str, whom: str
 ) -> None:
@@ -131,6 +131,7 @@ async def test_row_61_a_thousand_frames_at_once_cost_an_agent_its_connection_and
         await ends_well(scene, agent, task)
 
 
+@pytest.mark.slow_fault
 async def test_row_61_a_thousand_frames_at_once_do_not_keep_an_agent_from_its_work(
     tmp_path: Path, database_url: str
 ) -> None:

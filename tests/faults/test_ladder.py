@@ -119,7 +119,7 @@ async def test_row_10_who_ignores_sigterm_is_killed_and_each_step_is_announced(
         assert len(scene.oracle.events("plan", "sigterm")) == 2
 
 
-@pytest.mark.parametrize("how", ["ends", "is_cancelled"])
+@pytest.mark.parametrize("how", ["ends", pytest.param("is_cancelled", marks=pytest.mark.slow_fault)])
 async def test_row_11_nobody_that_terraform_left_behind_lives_on(tmp_path: Path, database_url: str, how: str) -> None:
     """11: children in the background, in sessions of their own, without a parent: gone with the end, whatever that is."""
     children = [{**each, "pid_file": str(tmp_path / f"{each['kind']}.pid")} for each in MANY]

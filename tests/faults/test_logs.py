@@ -73,6 +73,7 @@ def told_at_once(tmp_path: Path, size: int) -> list[dict[str, object]]:
     return [{"seed": 1, "bytes": size, "reached": str(tmp_path / "reached"), "go": str(tmp_path / "go")}]
 
 
+@pytest.mark.slow_fault
 async def test_row_35_a_large_log_is_whole_where_it_may_be_so_long(tmp_path: Path, database_url: str) -> None:
     chapters = told_at_once(tmp_path, SIZE)
     async with a_site(tmp_path, database_url, limit=2 * SIZE, chapters=chapters) as site:
@@ -87,13 +88,16 @@ async def test_row_35_a_large_log_is_whole_where_it_may_be_so_long(tmp_path: Pat
         assert site.program.memory() < 200 * MIB
 
 
-async def test_row_35_a_log_over_its_limit_keeps_its_head_and_its_tail(tmp_path: Path, database_url: str) -> None:
-    chapters = told_at_once(tmp_path, SIZE)
-    async with a_site(tmp_path, database_url, limit=SIZE // 8, chapters=chapters) as site:
+@pytest.mark.parametrize("size", [16 * MIB, pytest.param(SIZE, marks=pytest.mark.slow_fault)])
+async def test_row_35_a_log_over_its_limit_keeps_its_head_and_its_tail(
+    tmp_path: Path, database_url: str, size: int
+) -> None:
+    chapters = told_at_once(tmp_path, size)
+    async with a_site(tmp_path, database_url, limit=size // 8, chapters=chapters) as site:
         task = await site.server.task("w", "plan")
         await site.server.until(task, "succeeded")
-        log, printed = await site.server.log(task), chapter(1, SIZE)
-        assert SIZE // 8 - 1024 <= len(log) <= SIZE // 8
+        log, printed = await site.server.log(task), chapter(1, size)
+        assert size // 8 - 1024 <= len(log) <= size // 8
         start, marker = log.index(printed[:100]), log.index(b"[iac: ")
         assert printed.startswith(log[start : marker - 1].rstrip(b"\n"))
         assert b"bytes left out" in log[marker : marker + 100]
@@ -127,7 +131,7 @@ async def test_row_37_bytes_of_any_kind_arrive_as_they_are(tmp_path: Path, datab
         assert browser.log == log, "and live they were the same"
 
 
-@pytest.mark.parametrize("filler", [0, 5 * MIB - 700])
+@pytest.mark.parametrize("filler", [0, pytest.param(5 * MIB - 700, marks=pytest.mark.slow_fault)])
 async def test_row_38_a_secret_never_leaves_the_agent_in_any_form(
     tmp_path: Path, database_url: str, filler: int
 ) -> None:
@@ -160,7 +164,7 @@ async def test_row_38_a_secret_never_leaves_the_agent_in_any_form(
 async def test_row_59_one_who_reads_slowly_holds_up_nobody_and_misses_nothing(
     tmp_path: Path, database_url: str
 ) -> None:
-    chapters = told_at_once(tmp_path, SIZE // 2)
+    chapters = told_at_once(tmp_path, SIZE // 4)
     async with a_site(tmp_path, database_url, chapters=chapters) as site:
         task = await site.server.task("w", "plan")
         async with watching(site.server.url, task) as slow, watching(site.server.url, task) as quick:
@@ -175,6 +179,7 @@ async def test_row_59_one_who_reads_slowly_holds_up_nobody_and_misses_nothing(
             assert not any(name in ("reset", "gap") for name, _ in slow.events)
 
 
+@pytest.mark.slow_fault
 async def test_row_59_many_who_watch_see_the_same(tmp_path: Path, database_url: str) -> None:
     chapters = told_at_once(tmp_path, 3 * MIB)
     async with a_site(tmp_path, database_url, chapters=chapters) as site:

@@ -115,6 +115,7 @@ async def test_row_02_checkpoints_go_on_when_an_agent_that_was_killed_is_back(
         assert await versions(scene, verdict="checkpoint") == []
 
 
+@pytest.mark.slow_fault
 async def test_row_03_what_was_on_the_disk_is_pushed_after_agent_shim_and_terraform_were_killed(
     tmp_path: Path, database_url: str
 ) -> None:

@@ -29,6 +29,7 @@ async def test_row_19_a_partition_shorter_than_the_lease_changes_nothing(tmp_pat
         assert await scene.oracle.moves(task) == STRAIGHT
 
 
+@pytest.mark.slow_fault
 async def test_row_19_a_plan_fences_itself_when_the_partition_outlasts_its_lease(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -70,6 +71,7 @@ async def test_row_19_a_plan_that_is_given_up_runs_elsewhere_and_never_twice_at_
 
 
 @pytest.mark.parametrize("when", ["after", "while"])
+@pytest.mark.slow_fault
 async def test_row_19_a_lost_apply_keeps_its_lock_and_goes_on_when_it_is_heard_again(
     tmp_path: Path, database_url: str, when: str
 ) -> None:
@@ -95,7 +97,7 @@ async def test_row_19_a_lost_apply_keeps_its_lock_and_goes_on_when_it_is_heard_a
         assert not scene.oracle.events("apply", "sigterm")
 
 
-@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("way", ["up", pytest.param("down", marks=pytest.mark.slow_fault)])
 async def test_rows_20_and_21_one_way_that_is_lost_ends_the_connection_and_nothing_else(
     tmp_path: Path, database_url: str, way: str
 ) -> None:

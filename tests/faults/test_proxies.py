@@ -32,7 +32,7 @@ async def test_row_24_without_websockets_an_agent_polls_and_is_cancelled_over_ht
             await agent.says("connected")
 
 
-@pytest.mark.parametrize("status", [200, 502])
+@pytest.mark.parametrize("status", [200, pytest.param(502, marks=pytest.mark.slow_fault)])
 async def test_row_25_a_proxys_page_is_never_taken_for_an_answer(
     tmp_path: Path, database_url: str, status: int
 ) -> None:

@@ -40,6 +40,7 @@ async def test_row_13_a_plan_outlives_its_server(tmp_path: Path, database_url: s
         assert [line for line in (await scene.oracle.log(task)).decode().splitlines() if line in LINES] == LINES
 
 
+@pytest.mark.slow_fault
 async def test_row_13_what_an_apply_did_while_its_server_was_dead_is_brought_home(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -125,6 +126,7 @@ async def end_well(scene: KillableScene, tasks: list[int]) -> None:
         assert await scene.oracle.moves(task) == STRAIGHT
 
 
+@pytest.mark.slow_fault
 async def test_row_15_a_deployment_is_announced_and_nothing_changes(tmp_path: Path, database_url: str) -> None:
     """15: server_shutdown, close 1012, a return that is spread out, no state change; 50 agents."""
     times = {"come_back": 1.0, "heartbeat": 1.0}

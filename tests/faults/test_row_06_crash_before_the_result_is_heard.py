@@ -35,6 +35,7 @@ async def an_apply_about_to_end(scene: Scene) -> int:
 
 
 @pytest.mark.parametrize("lost", ["the result", "its answer"])
+@pytest.mark.slow_fault
 async def test_row_06_a_result_that_may_not_have_been_heard_is_told_again(
     tmp_path: Path, database_url: str, lost: str
 ) -> None:
@@ -57,6 +58,7 @@ async def test_row_06_a_result_that_may_not_have_been_heard_is_told_again(
             await same_result(scene, task)
 
 
+@pytest.mark.slow_fault
 async def test_row_06_a_log_that_was_not_sent_to_its_end_is_sent_when_the_state_is_stored_already(
     tmp_path: Path, database_url: str
 ) -> None:

@@ -45,6 +45,7 @@ async def test_row_34_a_full_log_disk_acknowledges_nothing_and_stops_neither_sta
             assert (await scene.server.log(order.task_id)).endswith(b"before\nafter\n")
 
 
+@pytest.mark.slow_fault
 async def test_row_34_an_agent_waits_for_room_and_its_log_is_whole_afterwards(
     tmp_path: Path, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -61,6 +61,7 @@ async def test_row_07_an_apply_that_somebody_kills_has_failed_and_what_it_did_is
         await is_unlocked(scene)
 
 
+@pytest.mark.slow_fault
 async def test_row_07_an_apply_that_is_killed_while_its_agent_is_dead_ends_in_the_same_way(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -81,6 +82,7 @@ async def test_row_07_an_apply_that_is_killed_while_its_agent_is_dead_ends_in_th
             await is_unlocked(scene)
 
 
+@pytest.mark.slow_fault
 async def test_row_07_when_memory_runs_out_the_kernel_takes_terraform_and_the_task_says_so(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -97,8 +99,8 @@ async def test_row_07_when_memory_runs_out_the_kernel_takes_terraform_and_the_ta
             await scene.server.until(await scene.server.task("w", "plan"), "succeeded")
 
 
-@pytest.mark.parametrize("code", [2, 11])
-@pytest.mark.parametrize("command", ["plan", "apply"])
+@pytest.mark.parametrize("code", [2, pytest.param(11, marks=pytest.mark.slow_fault)])
+@pytest.mark.parametrize("command", [pytest.param("plan", marks=pytest.mark.slow_fault), "apply"])
 async def test_row_08_a_panic_is_a_failure_and_its_text_is_in_the_log(
     tmp_path: Path, database_url: str, command: str, code: int
 ) -> None:

@@ -44,7 +44,7 @@ AGENT = replace(
 NOTICES: dict[str, float] = {"ack_within": 1.5, "welcome_within": 1.5, "connect_within": 1.5}
 """Times of an agent that soon notices that nobody answers."""
 POLICY = ExecutorPolicy(
-    plan_ladder=Ladder(grace=1.0, second=0.5), apply_ladder=Ladder(grace=2.0, second=0.5), checkpoint_every=0.1
+    plan_ladder=Ladder(grace=1.0, second=1.5), apply_ladder=Ladder(grace=3.0, second=1.5), checkpoint_every=0.1
 )
 AGENT_POLICY = replace(
     agent_policy(),

@@ -21,7 +21,7 @@ from iac.server import run_server
 from iac.settings import ServerSettings
 
 TOKEN = "admin-token-of-the-tests"
-PATIENT = 60.0
+PATIENT = 150.0
 """Seconds after which a test that waits for a thing gives up."""
 QUICK = ExecutorPolicy(
     plan_ladder=Ladder(grace=1.0, second=0.5), apply_ladder=Ladder(grace=2.0, second=0.5), log_interval=0.02

@@ -23,6 +23,7 @@ from iac.errors import LogRefused, StorageFull, Unavailable
 from iac.store import logs
 from iac.store.database import Database, open_database
 from iac.store.log_cache import LogCache
+from tests.harness.thoroughness import examples
 from tests.harness.tmpfs import fill, small_disk
 from tests.store import given
 from tests.store.log_scenes import a_stream, append, close, persisted, row_of, said, whole
@@ -174,7 +175,7 @@ STEPS = st.one_of(
 
 
 @drawn(st.lists(STEPS, max_size=15))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_after_any_schedule_and_any_crash_the_log_is_what_was_acknowledged(
     database_url: str, steps: list[Send | Die | Restart | Persist | LoseFile]
 ) -> None:

@@ -19,6 +19,7 @@ from iac.errors import LogRefused, NotFound, TooLarge
 from iac.store import logs
 from iac.store.database import Database, open_database
 from iac.store.log_cache import LogCache
+from tests.harness.thoroughness import examples
 from tests.store import given
 
 LIMIT = 1 << 20
@@ -62,7 +63,7 @@ SCHEDULES = st.tuples(st.binary(min_size=1, max_size=400), st.integers(0, 2**32)
 
 
 @drawn(st.lists(SCHEDULES, min_size=1, max_size=2), st.integers(1, 500))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_schedule_of_sends_ends_in_the_same_bytes(
     database_url: str, streams: list[tuple[bytes, int, int]], step: int
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from iac.web.ui.assets import asset, assets
 from iac.web.ui.pages import LIVE
-from tests.web.clients import Served
+from tests.web.clients import STUCK_PLAN, Served
 from tests.web.visitors import Visitor, visitor
 
 LIGHT = 250_000
@@ -82,6 +82,17 @@ def test_a_head_has_everything_but_the_body(anna: Visitor) -> None:
     stream = anna.http.head(f"{LIVE}/workspaces", timeout=5)
     assert (stream.status_code, stream.content) == (200, b"")
     assert stream.headers["Content-Type"].startswith("text/event-stream")
+
+
+def test_a_head_of_a_log_reads_none_of_it(api: Served, anna: Visitor) -> None:
+    ws = api.admin.workspace({"main.tf": 'resource "terraform_data" "a" {}\n'}, terraform_version=STUCK_PLAN)
+    task = api.operator.task(ws, "plan")
+    api.operator.until_stuck(task)
+    for path, kind in (("raw", "text/plain"), ("stream", "text/event-stream")):
+        head = anna.http.head(f"/api/v1/tasks/{task}/logs/{path}", timeout=5)
+        assert (head.status_code, head.content) == (200, b""), path
+        assert head.headers["Content-Type"].startswith(kind), path
+    api.operator.post(f"/tasks/{task}/cancel")
 
 
 def test_a_page_and_all_that_it_loads_is_light(anna: Visitor) -> None:

@@ -134,7 +134,7 @@ def signed_in_or(authenticate: Authenticate, gate: Gate) -> Authenticate:
             who = await gate.who()
             if who is None:
                 raise good_for_nothing()
-            if request.method != "GET":
+            if request.method not in ("GET", "HEAD"):
                 require_csrf(who, request.headers.get(CSRF_HEADER, ""))
             return who.token
         return await authenticate(kind, header)
