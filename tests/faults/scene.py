@@ -31,8 +31,8 @@ CANARY = "correct-horse-battery-staple"
 
 Message = dict[str, Any]
 """A message of the control channel, as it is on the wire."""
-STRAIGHT = [("pending", "queued"), ("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
-"""The moves of a plan to which nothing happened."""
+STRAIGHT = [("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
+"""The moves of a plan to which nothing happened; it was queued when it was made."""
 
 
 def stages_of(cancel: Mapping[str, Any]) -> list[str]:
