@@ -13,6 +13,7 @@ import pytest
 
 from iac.agent_settings import AgentSettings
 from iac.settings import BadSettings, ServerSettings
+from iac.web.ui.models.joining import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
@@ -80,6 +81,12 @@ def test_systemd_understands_the_units(unit: Path, tmp_path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", str(here)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert unit.name not in done.stderr
+
+
+def test_what_the_ui_tells_to_paste_has_only_settings_that_there_are() -> None:
+    for endpoint in ("https://iac.example.com", "http://iac.lan"):
+        codes = [step.code for recipe in recipes(endpoint, "token") for step in recipe.steps]
+        assert {"IAC_API_ENDPOINT", "IAC_AGENT_TOKEN_FILE", "IAC_AGENT_NAME"} <= settings_in("\n".join(codes)) <= AGENT
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/agents.md"])

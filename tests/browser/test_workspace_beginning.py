@@ -145,3 +145,23 @@ def test_without_scripts_a_workspace_is_made_and_gets_its_files(chromium: Browse
         page.get_by_role("link", name="Remove more.tf").click()
         page.get_by_role("button", name="Remove file").click()
         expect(page.locator("#file-title")).to_have_text("main.tf")
+
+
+def test_a_click_beside_a_dialog_closes_it_and_loses_nothing_that_was_typed(someone: Person) -> None:
+    page = someone.page
+    page.goto("/workspaces")
+    page.get_by_role("link", name="New workspace").click()
+    dialog = page.get_by_role("dialog", name="New workspace")
+    box = dialog.get_by_label("Name", exact=True).bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(5, 5)
+    page.mouse.up()  # selecting a text may end beside the dialog
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Name", exact=True).fill("half a name")
+    page.mouse.click(5, 5)
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Name", exact=True).fill("")
+    page.mouse.click(5, 5)
+    expect(dialog).to_be_hidden()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -75,8 +76,33 @@ def test_what_the_commands_take_from_the_repository_is_there() -> None:
 
 def test_a_pool_for_kubernetes_has_its_recipe_first() -> None:
     assert recipes(HTTPS, TOKEN, kubernetes_first=True)[0].id == "kubernetes"
-    assert "terminationGracePeriodSeconds: 360" in steps("kubernetes")[1]
-    assert f'name: IAC_API_ENDPOINT, value: "{HTTPS}"' in steps("kubernetes")[1]
+    assert "terminationGracePeriodSeconds: 360" in steps("kubernetes")[2]
+    assert f'name: IAC_API_ENDPOINT, value: "{HTTPS}"' in steps("kubernetes")[2]
+
+
+@pytest.mark.parametrize("endpoint", [HTTPS, ODD])
+def test_what_kubernetes_is_given_names_the_image_the_secret_and_the_volume_of_the_other_steps(
+    tmp_path: Path, endpoint: str
+) -> None:
+    build, secret, start = steps("kubernetes", endpoint)
+    (tmp_path / "kubectl").write_text("#!/bin/sh\ncat > applied.yaml\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    run(f"PATH={tmp_path}:$PATH; {build.splitlines()[0]}\n{start}", tmp_path)
+    applied = (tmp_path / "applied.yaml").read_text()
+    assert "image: registry.example.com/iac-agent\n" in applied
+    assert 'docker push "$IMAGE"' in build
+    assert "secret generic iac-agent --from-file=token=" in secret
+    assert "secret: { secretName: iac-agent" in applied
+    assert "IAC_AGENT_TOKEN_FILE, value: /run/iac/token" in applied
+    assert "{ name: token, mountPath: /run/iac, readOnly: true }" in applied
+    found = re.search(r"IAC_API_ENDPOINT, value: (\".*\") \}", applied)
+    assert found is not None
+    assert json.loads(found[1]) == endpoint
+    image = (HERE / "deploy" / "docker" / "agent.Dockerfile").read_text()
+    assert "VOLUME /var/lib/iac-agent\n" in image
+    assert "{ name: data, mountPath: /var/lib/iac-agent }" in applied
+    assert "USER 1000\n" in image
+    assert "fsGroup: 1000" in applied
 
 
 @pytest.mark.parametrize(

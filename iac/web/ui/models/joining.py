@@ -158,13 +158,18 @@ def _kubernetes(settings: Sequence[tuple[str, str]], token: str) -> Recipe:
         "Kubernetes",
         (
             Step(
-                "Keep the token in a secret.",
+                "Build the image once, in a copy of the repository, and bring it to where your cluster gets images.",
+                "IMAGE=registry.example.com/iac-agent\n"
+                'docker build -t "$IMAGE" -f deploy/docker/agent.Dockerfile . && docker push "$IMAGE"',
+            ),
+            Step(
+                "Keep the token in a secret, in the namespace that kubectl is set to.",
                 _here(token, "kubectl create secret generic iac-agent --from-file=token=/dev/stdin"),
             ),
             Step(
-                "Start agents. Put in the image that you built from deploy/docker/agent.Dockerfile, from where your cluster "
-                "gets images.",
-                f"kubectl apply -f - <<'EOF'\n{_STATEFUL_SET.format(settings=variables)}EOF",
+                "Start agents, in the same shell and namespace.",
+                "sed \"s|image: iac-agent|image: $IMAGE|\" <<'EOF' | kubectl apply -f -\n"
+                f"{_STATEFUL_SET.format(settings=variables)}EOF",
             ),
         ),
         "Each pod keeps its volume and its name, so it is the same agent when it comes back.",
@@ -183,6 +188,7 @@ spec:
     metadata: {{ labels: {{ app: iac-agent }} }}
     spec:
       terminationGracePeriodSeconds: 360
+      shareProcessNamespace: true
       securityContext: {{ fsGroup: 1000 }}
       containers:
         - name: agent

@@ -67,11 +67,16 @@
     });
   }
 
-  // Dialogs and menus
+  // Dialogs and menus. Whoever clicks beside a dialog closes it, unless the click began inside (a text that was being
+  // selected), something was typed, or it shows what is shown once.
+  let pressed = null;
+  document.addEventListener("pointerdown", (event) => { pressed = event.target; });
+  const typed = (field) => ("checked" in field && field.checked !== field.defaultChecked) || (field.type !== "hidden" && "defaultValue" in field && field.value !== field.defaultValue);
+  const stays = (dialog) => dialog.querySelector(".once") || [...dialog.querySelectorAll("input, textarea")].some(typed);
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-opens]");
     if (opener) document.getElementById(opener.dataset.opens).showModal();
-    const beside = event.target.matches("dialog[open]") && !event.target.querySelector(".once"); // what is shown once stays
+    const beside = event.target.matches("dialog[open]") && pressed === event.target && !stays(event.target);
     if (event.target.closest("[data-closes]") || beside) event.target.closest("dialog").close();
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
