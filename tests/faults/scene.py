@@ -33,7 +33,7 @@ CANARY = "correct-horse-battery-staple"
 Message = dict[str, Any]
 """A message of the control channel, as it is on the wire."""
 STRAIGHT = [("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
-"""The moves of a plan to which nothing happened: it is made as queued, where nothing stands before it."""
+"""The moves of a plan to which nothing happened; it was queued when it was made."""
 
 
 def stages_of(cancel: Mapping[str, Any]) -> list[str]:
