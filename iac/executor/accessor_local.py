@@ -111,11 +111,11 @@ class LocalDataAccessor:
         return partial(self.save_task_log, order, offset, data)
 
     async def note_stage(self, order: RunTask, stage: str) -> None:
-        await self._database.tx(tasks.set_stage, order.task_id, order.fence, stage)
+        await self._database.single(tasks.set_stage, order.task_id, order.fence, stage)
         self._changes.task(order.task_id)
 
     async def note_progress(self, order: RunTask, entries: list[ResourceProgress]) -> None:
-        await self._database.tx(_note_progress, order, entries)
+        await self._database.single(plans.note_progress, order.task_id, order.fence, entries)
         self._changes.task(order.task_id)
 
     async def save_plan(self, order: RunTask, plan: SavedPlan, planned: list[ResourceProgress]) -> None:
@@ -232,11 +232,6 @@ def _sensitive_outputs(state: CurrentState | None) -> tuple[str, ...]:
         if isinstance(value, str) and value:
             found.append(value)
     return tuple(found)
-
-
-async def _note_progress(c: Connection, order: RunTask, entries: list[ResourceProgress]) -> None:
-    if (await tasks.get(c, order.task_id)).fence == order.fence:
-        await plans.note_progress(c, order.task_id, entries)
 
 
 def _how_it_ended(order: RunTask, result: Result) -> Event:

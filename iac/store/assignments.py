@@ -14,7 +14,7 @@ from iac.domain.agent_tokens import Scope, looks_like, may_read, scope_now, toke
 from iac.domain.limits import Defaults
 from iac.domain.records import AssignmentRecord, Phase, Task
 from iac.errors import Gone, NotFound
-from iac.store import audit, tasks
+from iac.store import audit, tasks, together
 from iac.store.database import Connection, Row
 from iac.store.identity import new_agent_token
 from iac.store.together import Along
@@ -79,7 +79,7 @@ async def get(c: Connection, fence: int) -> AssignmentRecord:
     """Raises NotFound."""
     row = await c.first(f"SELECT {_COLUMNS} {_FROM} WHERE s.fence = :fence", fence=fence)
     if row is None:
-        raise NotFound(f"There is no assignment {fence}.")
+        raise _unknown(fence)
     return _from_row(row)
 
 
@@ -98,25 +98,32 @@ async def note_read(c: Connection, fence: int, *, boot_id: str | None, ip: str |
 
     Raises Gone (data_expired) after five, or ten minutes after the first; NotFound.
     """
-    row = await c.first("SELECT reads, first_read_at FROM assignment WHERE fence = :fence FOR UPDATE", fence=fence)
-    now: datetime = await c.value("SELECT clock_timestamp()")
-    if row is not None and not may_read(row["reads"], row["first_read_at"], now):
+    row = await c.first(
+        f"SELECT {_COLUMNS}, clock_timestamp() AS now {_FROM} WHERE s.fence = :fence FOR UPDATE OF s", fence=fence
+    )
+    if row is None:
+        raise _unknown(fence)
+    before = dict(row)
+    now: datetime = before.pop("now")
+    if not may_read(before["reads"], before["first_read_at"], now):
         raise Gone(
             "The task's data was fetched too often, or too long ago, and is not given out again; run the task again.",
             code="data_expired",
         )
-    await c.run(
-        """UPDATE assignment SET reads = reads + 1, first_read_at = COALESCE(first_read_at, :now), boot_id = :boot_id
-           WHERE fence = :fence""",
-        now=now,
-        boot_id=boot_id,
-        fence=fence,
+    changed = {
+        "reads": before["reads"] + 1,
+        "first_read_at": before["first_read_at"] or now,
+        "boot_id": boot_id,
+    }
+    subject, reads = f"task-{before['task_id']}", changed["reads"]
+    await together.write(
+        c,
+        """UPDATE assignment SET reads = :reads, first_read_at = :first_read_at, boot_id = :boot_id
+           WHERE fence = :fence RETURNING fence""",
+        {"fence": fence, **changed},
+        [audit.along(before["agent_id"], "task.data", subject, fence=fence, reads=reads, boot=boot_id, ip=ip)],
     )
-    found = await get(c, fence)
-    await audit.note(
-        c, found.agent_id, "task.data", f"task-{found.task_id}", fence=fence, reads=found.reads, boot=boot_id, ip=ip
-    )
-    return found
+    return _from_row(before | changed)
 
 
 async def set_scope(c: Connection, fence: int, scope: Scope) -> None:
@@ -161,3 +168,7 @@ async def tasks_of(c: Connection, agent_ids: Sequence[str]) -> Mapping[str, Mapp
     for row in rows:
         found[row["agent_id"]][row["id"]] = row["phase"]
     return found
+
+
+def _unknown(fence: int) -> NotFound:
+    return NotFound(f"There is no assignment {fence}.")

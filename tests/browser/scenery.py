@@ -64,26 +64,31 @@ class _Painter:
         return Scenery(self.ids, self.tasks)
 
     async def _pools(self) -> None:
-        for pool, description in (("eu-west", "Hosts in Dublin"), ("cluster", "Pods"), ("edge", "Behind the firewall")):
+        for pool, kind, description in (
+            ("eu-west", "static", "Hosts in Dublin"),
+            ("cluster", "k8s", "Pods"),
+            ("edge", "static", "Behind the firewall"),
+        ):
             await self.c.execute(
                 """INSERT INTO agent_pool (id, name, description, kind, name_policy, require_approval, created_by)
-                   VALUES ($1, $2, $3, 'static', 'unique', true, 'admin')""",
+                   VALUES ($1, $2, $3, $4, 'unique', true, 'admin')""",
                 f"pool-{pool}",
                 pool,
                 description,
+                kind,
             )
-        for name, pool, seen, approved, draining in (
-            ("dub-01", "eu-west", ONLINE, True, False),
-            ("dub-02", "eu-west", ONLINE, True, False),
-            ("dub-03", "eu-west", 1900, True, False),
-            ("pod-7f9c", "cluster", ONLINE, True, False),
-            ("pod-b21e", "cluster", ONLINE, True, True),
-            ("pod-new", "cluster", ONLINE, False, False),
+        for name, pool, seen, approved, draining, cpu, memory in (
+            ("dub-01", "eu-west", ONLINE, True, False, 0.62, 0.48),
+            ("dub-02", "eu-west", ONLINE, True, False, 0.07, 0.31),
+            ("dub-03", "eu-west", 1900, True, False, 0.22, 0.4),
+            ("pod-7f9c", "cluster", ONLINE, True, False, 0.37, 0.52),
+            ("pod-b21e", "cluster", ONLINE, True, True, 0.11, 0.44),
+            ("pod-new", "cluster", ONLINE, False, False, 0.03, 0.12),
         ):
             await self.c.execute(
                 """INSERT INTO agent (id, pool_id, name, instance_id, secret_hash, approved, boot_id, plan_limit, draining,
                    cpu_usage, mem_usage, last_seen_at, registered_at)
-                   VALUES ($1, $2, $3, $1, '', $4, 'b', 3, $5, 0.37, 0.52, $6, $7)""",
+                   VALUES ($1, $2, $3, $1, '', $4, 'b', 3, $5, $8, $9, $6, $7)""",
                 f"agent-{name}",
                 f"pool-{pool}",
                 name,
@@ -91,6 +96,8 @@ class _Painter:
                 draining,
                 self.now - timedelta(seconds=seen),
                 self.now - timedelta(minutes=42),
+                cpu,
+                memory,
             )
 
     async def _workspaces(self, names: Sequence[str]) -> None:

@@ -157,7 +157,7 @@ def test_log_and_page_share_one_stream(chromium: Browser, site: Site, server: Se
 
 
 def test_the_newest_line_is_followed_until_one_scrolls_up(
-    chromium: Browser, site: Site, server: Server, tmp_path: Path, pictures: Path
+    chromium: Browser, site: Site, server: Server, tmp_path: Path
 ) -> None:
     task = talkative(server, tmp_path / "gate")
     with Person.arrives(chromium, site) as someone:
@@ -169,7 +169,6 @@ def test_the_newest_line_is_followed_until_one_scrolls_up(
         follow, end = log.locator("[data-log-follow]"), log.locator("[data-log-end]")
         expect(follow).to_have_attribute("aria-pressed", "true")
         expect(end).to_be_hidden()
-        someone.page.screenshot(path=pictures / "ui-task.png")
         log.locator(".log-frame").hover()
         someone.page.mouse.wheel(0, -900)
         expect(follow).to_have_attribute("aria-pressed", "false")

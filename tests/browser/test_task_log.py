@@ -346,5 +346,7 @@ def test_a_long_line_is_scrolled_to_and_widens_nothing_but_its_frame(reader: Per
 def test_a_log_that_is_gone_says_so(reader: Person, site: Site) -> None:
     task = aside(with_log, site.server, b"old\n")
     site.sql("UPDATE log_stream SET expired_at = now() WHERE task_id = $1", task)
+    reader.forgives("410 for GET")
+    reader.forgives("410 for GET")
     reader.page.goto(f"/tasks/{task}")
     expect(reader.page.locator("#log")).to_contain_text("not kept any more")

@@ -35,7 +35,7 @@ def test_the_overview_tells_what_goes_on_what_was_and_from_what_it_is_made(someo
     last = page.get_by_role("region", name="Last runs")
     expect(last.locator(".badge")).to_have_text(["Applied", "Applied"])
     expect(page.get_by_role("region", name="State")).to_contain_text("12 resources")
-    expect(page.get_by_role("region", name="Next run is made from")).to_contain_text("4 files")
+    expect(page.get_by_role("region", name="The next run uses")).to_contain_text(re.compile("Files.*4", re.S))
     expect(page.locator("#workspace-head")).to_contain_text(f"Locked by task #{shop.plan}")
     assert someone.complaints == []
 
@@ -88,14 +88,14 @@ def test_a_run_shows_up_on_the_open_page_and_changes_there_until_it_is_over(some
     page = someone.page
     page.goto(path)
     someone.is_live()
-    expect(page.get_by_text("Nothing goes on")).to_be_visible()
+    expect(page.get_by_text("Nothing is running")).to_be_visible()
     admin.put(f"{path}/configuration", json={"files": {"main.tf": 'resource "terraform_data" "a" { input = "two" }'}})
     task = admin.task("watched", "plan_and_apply", message="From elsewhere")
     expect(page.locator("#now .badge")).to_have_text("To confirm")
     expect(page.locator("#workspace-head")).to_contain_text(f"Locked by task #{task}")
     admin.post(f"/tasks/{task}/confirm", json={})
     expect(page.locator("#latest .badge").first).to_have_text("Applied")
-    expect(page.get_by_text("Nothing goes on")).to_be_visible()
+    expect(page.get_by_text("Nothing is running")).to_be_visible()
     assert someone.complaints == []
 
 

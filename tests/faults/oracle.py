@@ -24,6 +24,7 @@ import trio
 
 from iac.store.database import Connection, Database
 from tests.harness.killable import processes_of
+from tests.harness.pauses import pauses
 
 TOKEN = re.compile(rb"iac[a-z]_[A-Za-z0-9]{20,}")
 """What a token looks like (iac.domain.agent_tokens)."""
@@ -103,9 +104,10 @@ class Oracle:
 
     async def until_count(self, query: str, wanted: int = 1) -> None:
         """Until the query finds so many."""
+        waits = pauses()
         with trio.fail_after(self.patience):
             while await self.count(query) < wanted:  # noqa: ASYNC110 - the database tells nobody
-                await trio.sleep(0.02)
+                await trio.sleep(next(waits))
 
     async def check(self) -> None:
         """Fails the test with everything that is not as it must be."""
@@ -144,9 +146,10 @@ class Oracle:
         return known
 
     async def _who_is_left(self) -> list[str]:
+        waits = pauses()
         with trio.move_on_after(self.patience):
             while any(processes_of(place) for place in self.work):  # noqa: ASYNC110 - nobody tells of their end
-                await trio.sleep(0.02)
+                await trio.sleep(next(waits))
         return [f"I6 processes of tasks in {place} are left" for place in self.work if processes_of(place)]
 
     def _starts(self) -> Iterator[str]:

@@ -21,6 +21,7 @@ from tests.harness.agent_process import AgentProcess, agent_process
 from tests.harness.agents import MAIN, a_pool, a_workspace
 from tests.harness.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.harness.killable import Killable, killable_server
+from tests.harness.pauses import pauses
 from tests.harness.scaled import POLICY, SERVER, as_environment
 from tests.harness.server import PATIENT, RunningServer, running_server
 from tests.system.scenes import Stage, becomes
@@ -31,8 +32,8 @@ CANARY = "correct-horse-battery-staple"
 
 Message = dict[str, Any]
 """A message of the control channel, as it is on the wire."""
-STRAIGHT = [("pending", "queued"), ("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
-"""The moves of a plan to which nothing happened."""
+STRAIGHT = [("queued", "assigned"), ("assigned", "running"), ("running", "succeeded")]
+"""The moves of a plan to which nothing happened; it was queued when it was made."""
 
 
 def stages_of(cancel: Mapping[str, Any]) -> list[str]:
@@ -102,12 +103,13 @@ class Scene:
 
     async def finished(self, task: int) -> dict[str, Any]:
         """The task, as soon as it has a final status."""
+        waits = pauses()
         with trio.fail_after(PATIENT):
             while True:
                 shown = await self.shown(task)
                 if shown["status"] in FINAL:
                     return shown
-                await trio.sleep(0.02)
+                await trio.sleep(next(waits))
 
     async def runs(self, command: str, times: int = 1) -> None:
         """Until the stand-in was started so often with this command."""
@@ -118,12 +120,13 @@ class Scene:
 
     async def reaches(self, task: int, stage: str) -> dict[str, Any]:
         """The task's cancellation, as soon as its stop has come to this stage."""
+        waits = pauses()
         with trio.fail_after(PATIENT):
             while True:
                 cancel: dict[str, Any] = (await self.shown(task))["cancel"] or {"steps": []}
                 if stage in stages_of(cancel):
                     return cancel
-                await trio.sleep(0.02)
+                await trio.sleep(next(waits))
 
     async def confirmed_apply(self) -> int:
         """A task of `w` whose apply begins by itself after its plan."""

@@ -19,6 +19,7 @@ from iac.domain.limits import Defaults, Limits
 from iac.executor.run import ExecutorPolicy
 from iac.server import run_server
 from iac.settings import ServerSettings
+from tests.harness.pauses import pauses
 
 TOKEN = "admin-token-of-the-tests"
 PATIENT = 150.0
@@ -73,13 +74,14 @@ class RunningServer:
 
     async def until(self, task_id: int, *statuses: str) -> dict[str, Any]:
         """The task, as soon as it has one of these statuses; every change of it is an event of its log stream."""
+        waits = pauses()
         with trio.fail_after(PATIENT):
             while True:
                 task: dict[str, Any] = await self.call("GET", f"/api/v1/tasks/{task_id}")
                 if task["status"] in statuses:
                     return task
                 assert task["status"] not in ("failed", "cancelled", "succeeded"), task
-                await trio.sleep(0.02)
+                await trio.sleep(next(waits))
 
     async def log(self, task_id: int) -> bytes:
         """The whole log as it is stored now."""

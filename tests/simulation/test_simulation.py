@@ -13,6 +13,13 @@ from tests.simulation.story import Story, violation
 HUNDREDS = 4
 ENOUGH = 3000
 """Seeds within which a missing guard must have done harm."""
+LOOK_FIRST = {
+    "starts_without_a_lease": 379,
+    "the_lost_stay_lost": 109,
+    "abandoned_states_count": 869,
+    "states_are_overwritten": 297,
+}
+"""Where the harm comes late: a seed that told of it once. When stories change, it is looked for from there on."""
 
 
 @pytest.mark.parametrize("hundred", range(HUNDREDS))
@@ -33,6 +40,7 @@ def test_a_seed_tells_the_same_story_again() -> None:
 
 def test_the_stories_are_not_harmless() -> None:
     """Applies, second attempts, lost tasks and quarantined states do occur, or nothing would have been tried."""
+    wanted = {"succeeded", "failed", "cancelled", "lost", "attempt 2", "agent_lost", "current"}
     seen = set[str]()
     for seed in range(200):
         story = Story(seed)
@@ -40,7 +48,9 @@ def test_the_stories_are_not_harmless() -> None:
         for task in story.rows.tasks.values():
             seen |= {task.status, task.reason or "", f"attempt {task.attempt}"}
         seen |= {state.outcome for states in story.rows.states.values() for state in states}
-    assert seen >= {"succeeded", "failed", "cancelled", "lost", "attempt 2", "agent_lost", "current"}
+        if seen >= wanted:
+            break
+    assert seen >= wanted
 
 
 def test_a_seed_that_broke_a_promise_breaks_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,4 +62,5 @@ def test_a_seed_that_broke_a_promise_breaks_it_again(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("without", MUTATIONS)
 def test_a_guard_that_is_taken_away_is_missed(without: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     times = without(monkeypatch)
-    assert any(violation(seed, times) for seed in range(ENOUGH)), "nobody noticed"
+    first = LOOK_FIRST.get(without.__name__, 0)
+    assert any(violation(seed, times) for seed in (*range(first, ENOUGH), *range(first))), "nobody noticed"

@@ -13,6 +13,7 @@ import trio
 from iac.executor.leftovers import alive, start_time_of
 from tests.fakes.fake_terraform import install, ledger_of
 from tests.harness.killable import processes_of
+from tests.harness.pauses import pauses
 from tests.harness.server import PATIENT, RunningServer
 
 ONE = 'resource "terraform_data" "a" {\n  input = "x"\n}\n'
@@ -74,9 +75,10 @@ async def exists(path: Path) -> None:
 
 async def becomes(true: Callable[[], bool]) -> None:
     """Wait for something outside of this process, of which no event tells."""
+    waits = pauses(0.01, 0.05)
     with trio.fail_after(PATIENT):
         while not true():  # noqa: ASYNC110
-            await trio.sleep(0.01)
+            await trio.sleep(next(waits))
 
 
 async def cancel(
@@ -92,13 +94,14 @@ async def lock_of(server: RunningServer, workspace: str) -> Any:
 
 async def wait_of(server: RunningServer, task: int, code: str) -> dict[str, Any]:
     """Why the task waits, as soon as it is this."""
+    waits = pauses()
     with trio.fail_after(PATIENT):
         while True:
             shown = await server.call("GET", f"/api/v1/tasks/{task}")
             if shown["wait"] is not None and shown["wait"]["code"] == code:
                 wait: dict[str, Any] = shown["wait"]
                 return wait
-            await trio.sleep(0.02)
+            await trio.sleep(next(waits))
 
 
 async def state_of(server: RunningServer, workspace: str) -> dict[str, Any]:

@@ -26,11 +26,11 @@ export function listen(log) {
 
 function clicked(log, event) {
   const number = event.target.closest("a.log-number");
-  const fold = event.target.closest("[data-fold]");
+  const fold = event.target.closest("[data-fold-at]");
   if (number) {
     event.preventDefault();
     log.clickLine(Number(number.textContent), event.shiftKey);
-  } else if (fold) log.fold(Number(fold.dataset.fold));
+  } else if (fold) log.fold(Number(fold.dataset.foldAt));
 }
 
 function keyInSearch(log, event, settle) {

@@ -22,8 +22,9 @@ export class Lines {
     let there = this.place.firstChild;
     for (const number of numbers) {
       const row = this.source.row(number);
+      const ended = this.source.stages.beginning(number)?.endedAt; // a stage's first row tells how long it took
       let entry = this.elements.get(number);
-      if (!entry || !same(entry.row, row)) entry = { row, element: rowElement(row, number, this.look(number, row)) };
+      if (!entry || entry.ended !== ended || !same(entry.row, row)) entry = { row, ended, element: rowElement(row, number, this.look(number, row)) };
       kept.set(number, entry);
       if (entry.element === there) there = there.nextSibling;
       else this.place.insertBefore(entry.element, there);

@@ -42,7 +42,7 @@ function numberOf(row) {
 function fold(section, number, words) {
   const button = made("button", "log-fold");
   button.type = "button";
-  button.dataset.fold = String(number);
+  button.dataset.foldAt = String(number);
   button.setAttribute("aria-expanded", String(!section.folded));
   button.append(made("span", "log-fold-sign"), made("span", "log-fold-words", words));
   const took = section.endedAt ? lasting(section.at, section.endedAt) : "running";

@@ -10,7 +10,7 @@ class LogViewer extends Reader {
     this.view.following = false;
     this.view.repaint();
     this.view.draw();
-    this.frame.querySelector(`[data-fold="${row}"]`)?.focus({ preventScroll: true });
+    this.frame.querySelector(`[data-fold-at="${row}"]`)?.focus({ preventScroll: true });
     this.showTools();
   }
 
