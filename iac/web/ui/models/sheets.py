@@ -104,14 +104,16 @@ def about_pool(title: str, pool: Pool, deed: str, *, bare: bool, choices: Sequen
 
 def disallow_sheet(pool: Pool, workspace: Workspace, *, bare: bool) -> Sure:
     path = pool_path(pool.name)
-    waits = "What waits for this pool goes on waiting, and data that was not fetched yet is not given out. "
+    says = f"{pool.name} may not serve it any more; an admin can allow it again."
+    if workspace.pool_id == pool.id:
+        says += " What waits for the pool goes on waiting, and data that was not fetched yet is not given out."
     return Sure(
-        title=f"Not let {pool.name} serve {workspace.name}",
+        title=f"Disallow {workspace.name}",
         back=path,
         back_words=pool.name,
         action=f"{path}/workspaces/{quote(workspace.id, safe='')}/disallow",
         bare=bare,
-        says=f"{waits if workspace.pool_id == pool.id else ''}An admin can allow it again.",
+        says=says,
         does="Disallow",
     )
 
