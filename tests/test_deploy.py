@@ -18,8 +18,8 @@ from iac.web.ui.models.joining import recipes
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 NAME = re.compile(r"\bIAC_[A-Z0-9_]*[A-Z0-9]\b")
-ELSEWHERE = frozenset({"IAC_URL", "IAC_TOKEN", "IAC_WORKSPACE"})
-"""What the command line reads."""
+ELSEWHERE = frozenset({"IAC_URL", "IAC_TOKEN", "IAC_WORKSPACE", "IAC_TEST_THOROUGH"})
+"""What the command line reads, and the tests."""
 
 
 class Asked(dict[str, str]):

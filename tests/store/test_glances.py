@@ -124,7 +124,7 @@ async def test_each_agent_of_a_pool_is_counted_once(database: Database, scenery:
         name: (each.online, each.draining, each.unapproved, each.offline, each.slots) for name, each in pools.items()
     }
     assert counted == {"cluster": (1, 1, 1, 0, 3), "edge": (0, 0, 0, 0, 0), "eu-west": (2, 0, 0, 1, 6)}
-    assert pools["eu-west"].cpu_usage == pytest.approx(0.37)
+    assert pools["eu-west"].cpu_usage == pytest.approx(0.345)
 
 
 async def _run(c: asyncpg.Connection, statement: str) -> None:
