@@ -29,6 +29,11 @@ def encoding(answer: httpx.Response) -> str | None:
     return found
 
 
+def without_times(page: str) -> str:
+    """Each look says anew how long ago something was."""
+    return re.sub(r"data-ago>[^<]*<", "data-ago><", page)
+
+
 def test_pages_are_compressed_for_those_who_take_it(anna: Visitor) -> None:
     packed = anna.get("/workspaces", headers={"Accept-Encoding": "br, gzip;q=0.5"})
     assert encoding(packed) == "gzip"
@@ -38,7 +43,7 @@ def test_pages_are_compressed_for_those_who_take_it(anna: Visitor) -> None:
     for refused in ("identity", "br", "gzip;q=0"):
         plain = anna.get("/workspaces", headers={"Accept-Encoding": refused})
         assert encoding(plain) is None
-        assert plain.text == packed.text
+        assert without_times(plain.text) == without_times(packed.text)
     assert encoding(anna.get("/no/such/page")) == "gzip"
 
 
