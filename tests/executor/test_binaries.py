@@ -213,9 +213,7 @@ def test_the_launcher_has_the_exit_codes_of_the_real_program(
 
 
 def test_the_launcher_leaves_terraforms_children_the_signals_of_the_real_program(tmp_path: Path) -> None:
-    """None is ignored that the real one does not ignore, and those that end a program are not blocked. Which others are
-    blocked is not compared: that is the thread's of Go's runtime that starts them, and differs from run to run.
-    """
+    """The same are ignored; none that ends a program is blocked. The others are of whichever of Go's threads starts them."""
     ignored: list[int] = []
     for argv in ENGINES:
         home = tmp_path / str(len(ignored))
