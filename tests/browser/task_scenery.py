@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,6 +44,11 @@ def workshop(directory: Path, postgres: str) -> Iterator[Served]:
     times = Times(force_after=FORCE_AFTER)
     with served(directory / "data", fresh_database(postgres), terraform=settings, times=times) as server:
         yield server
+
+
+def plain(log: bytes) -> str:
+    """As the viewer has it as text: without colours."""
+    return re.sub("\x1b\\[[0-9;]*m", "", log.decode())
 
 
 def planned(server: Served, **settings: object) -> int:

@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Locator, Request, expect
 
 from tests.browser.people import AWAY, PATIENCE, Person, Site
 from tests.browser.scenery import Scenery
-from tests.browser.task_scenery import aside
+from tests.browser.task_scenery import aside, plain
 from tests.harness.killable import PROJECT, processes_of
 from tests.harness.postgres import fresh_database
 from tests.harness.server import TOKEN
@@ -130,10 +130,6 @@ def line_in_sight(log: Locator) -> int:
 
 def _is_beyond(log: Locator, line: int) -> bool:
     return line_in_sight(log) > line
-
-
-def plain(log: bytes) -> str:
-    return re.sub("\x1b\\[[0-9;]*m", "", log.decode())
 
 
 def test_log_and_page_share_one_stream(chromium: Browser, site: Site, server: Server, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.people import Person, Site
+from tests.browser.people import AWAY, Person, Site
 from tests.browser.scenery import Scenery
-from tests.browser.task_scenery import MAIN, STUBBORN, aside, lost, planned, stuck, with_log, workshop
+from tests.browser.task_scenery import MAIN, STUBBORN, aside, lost, plain, planned, stuck, with_log, workshop
 from tests.harness.server import TOKEN
 from tests.web.clients import STUCK_PLAN, Served
 from tests.web.test_api_apart import with_checkpoint
@@ -316,3 +316,23 @@ def test_all_of_a_decision_is_made_by_keys_alone(someone: Person, server: Served
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#task-head")).to_contain_text("Applied")
+
+
+def test_an_apply_that_came_and_went_while_the_page_was_away_is_in_its_log(someone: Person, server: Served) -> None:
+    task = aside(planned, server)
+    page = opened(someone, task)
+    someone.forgives(*AWAY)
+    log = page.locator("#log")
+    expect(log.locator("[data-log-state]")).to_have_text("")
+    before = log.evaluate("(v) => v.viewer.source.text(0, 1e9)")
+    assert "plan" in before
+    assert "apply" not in before
+    someone.context.set_offline(True)
+    expect(page.locator("#connection")).not_to_have_attribute("data-state", "live")
+    aside(server.operator.call, "POST", f"/tasks/{task}/confirm")
+    aside(server.operator.until, task, "succeeded")
+    someone.context.set_offline(False)
+    expect(page.locator("#task-head")).to_contain_text("Applied")
+    whole = aside(server.operator.log, task)
+    page.wait_for_function("size => document.querySelector('#log').viewer.source.pages.length >= size", arg=len(whole))
+    assert log.evaluate("(v) => v.viewer.source.text(0, 1e9)") == plain(whole)

@@ -65,6 +65,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts | None
     asks: tuple[Ask, ...]
     follows: bool
+    fence: int
+    """Another one than before: the log has grown since, even if it does not grow now."""
     decides: bool
     """The plan is what matters now, more than the log."""
 
@@ -116,6 +118,7 @@ class TaskPage(View, frozen=True, kw_only=True):
     workspace: str
     log: str
     follows: bool
+    fence: int
     failed: bool
     stages: Mapping[str, str]
     tail: str
@@ -149,6 +152,7 @@ def task_page(facts: Facts) -> TaskPage:
         workspace=task.workspace_name,
         log=f"/api/v1/tasks/{task.id}/logs",
         follows=head.follows,
+        fence=head.fence,
         failed=task.status in ("failed", "lost"),
         stages={
             name: said if said.startswith("terraform") else said[:1].upper() + said[1:] for name, said in WORDS.items()
@@ -200,6 +204,7 @@ def _head(facts: Facts) -> Head:
         counts=None if facts.plan is None else plan_counts(facts.plan.summary),
         asks=asks(task, facts.plan, facts.cancel, facts.rights),
         follows=task.status in FOLLOWED,
+        fence=task.fence,
         decides=task.status == "planned" or (task.action == "plan" and task.status == "succeeded"),
     )
 

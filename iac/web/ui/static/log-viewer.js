@@ -41,12 +41,15 @@ class LogViewer extends Reader {
     document.dispatchEvent(new CustomEvent("toast", { detail: { says: "Copied.", tone: "good" } }));
   }
 
-  // The page's own stream has told that the task moves: its log may grow again.
+  // The page's own stream has told that the task moves: its log may grow again, or has already, where a whole apply came
+  // and went between two looks.
   patched() {
-    const status = document.querySelector("[data-log-follows]")?.dataset.logFollows;
-    if (status === undefined || status === this.root.dataset.follows) return;
-    this.root.dataset.follows = status;
-    if (status === "yes") {
+    const { logFollows: follows, logFence: fence } = document.querySelector("[data-log-follows]")?.dataset ?? {};
+    const known = this.root.dataset;
+    if (follows === undefined || (follows === known.follows && fence === known.fence)) return;
+    const grows = follows === "yes" || fence !== known.fence;
+    Object.assign(known, { follows, fence });
+    if (grows) {
       this.view.following ||= this.view.window.atEnd;
       this.source.follow();
     }
